@@ -1,0 +1,60 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+VideoAR: text-to-video by next-frame and next-scale prediction, as a diffusers-style library.
+
+Importing the package registers it with diffusers; the classes themselves are imported when they are first asked for.
+"""
+
+import importlib
+
+from diffusers import ModelMixin, SchedulerMixin
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+
+__version__ = "0.1.0"
+
+# Where each public class lives.
+_PUBLIC_CLASSES = {
+    "AutoencoderVideoAR": "models.autoencoder_videoar",
+    "VideoARTransformer3DModel": "models.transformer_videoar",
+    "VideoARScheduler": "schedulers.scheduling_videoar",
+    "VideoARPipeline": "pipelines.pipeline_videoar",
+    "VideoARImageToVideoPipeline": "pipelines.pipeline_videoar_image2video",
+    "VideoARVideoToVideoPipeline": "pipelines.pipeline_videoar_video2video",
+    "VideoARStream": "pipelines.video_stream",
+    "VideoARPipelineOutput": "pipelines.pipeline_output",
+}
+
+__all__ = ["ModelMixin", "SchedulerMixin", *_PUBLIC_CLASSES]
+
+# diffusers downloads and loads only components of libraries in this table. With this entry `model_index.json` says
+# `["videoar_pipelines", "VideoARScheduler"]`, whatever file a class is in, and loads from the Hub as from a folder. The
+# base classes named here, and every class named in a `model_index.json`, must be attributes of this module.
+LOADABLE_CLASSES["videoar_pipelines"] = {
+    "ModelMixin": ["save_pretrained", "from_pretrained"],
+    "SchedulerMixin": ["save_pretrained", "from_pretrained"],
+}
+
+
+def __getattr__(name):
+    if name not in _PUBLIC_CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public_class = getattr(importlib.import_module(f".{_PUBLIC_CLASSES[name]}", __name__), name)
+    globals()[name] = public_class
+    return public_class
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,188 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+CUDA graphs. Without a GPU the recorder is replaced by one that repeats the recorded Python step on the same static tensors and
+cache, which leaves everything else to be tested: what is static, when a step is recorded anew, who may use which cache.
+"""
+
+import gc
+
+import pytest
+import torch
+
+from tests.tiny_components import make_tiny_pipeline
+from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphSteps
+
+
+SIZES = {"num_frames": 13, "height": 64, "width": 64, "output_type": "latent"}  # 4 latent frames of 4 scales
+
+
+class RepeatedSteps(CUDAGraphSteps):
+    """Repeats Python where a graph would repeat kernels."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.num_recorded = 0
+
+    def _capture(self, run_step):
+        output = run_step().clone()
+        self.num_recorded += 1
+        return lambda: output.copy_(run_step()), output
+
+
+def generate(pipeline, prompt="a red circle", seed=1, **arguments):
+    generator = torch.Generator().manual_seed(seed)
+    return pipeline(prompt, generator=generator, **(SIZES | arguments)).frames
+
+
+@pytest.fixture
+def pipelines():
+    """The same pipeline twice: as it is, and with recorded steps."""
+    recorded = make_tiny_pipeline()
+    recorded._cuda_graph_steps = RepeatedSteps()
+    return make_tiny_pipeline(), recorded
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"window": 1},
+        {"guidance_scale": 1.0},
+        {"prompt": ["a red circle", "a"]},
+        {"temperature": [0.5, 1.0], "top_p": 0.9},
+        {"height": 32},
+    ],
+    ids=["plain", "window", "no guidance", "padded text", "sampling", "wide"],
+)
+def test_recorded_steps_give_the_same_video_in_the_first_call_and_in_later_ones(pipelines, arguments):
+    plain, recorded = pipelines
+    for seed in (1, 2, 3):
+        expected = generate(plain, seed=seed, **arguments)
+        torch.testing.assert_close(generate(recorded, seed=seed, **arguments), expected, rtol=0, atol=0)
+
+
+def test_a_second_call_records_nothing(pipelines):
+    _, recorded = pipelines
+    generate(recorded)
+    assert recorded._cuda_graph_steps.num_recorded == 4 * 4
+    generate(recorded, prompt="a blue circle", seed=2)  # another text of the same length
+    assert recorded._cuda_graph_steps.num_recorded == 4 * 4
+
+
+def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):
+    _, recorded = pipelines
+    generate(recorded, window=1)
+    assert recorded._cuda_graph_steps.num_recorded == 2 * 4  # a first frame, and one that sees another
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"temperature": 0.5}, {"top_p": 0.6}, {"attention_kwargs": {"scale": 0.5}}, {"prompt": ["a red circle", "a"]}],
+)
+def test_other_settings_or_shapes_are_recorded_anew(pipelines, arguments):
+    plain, recorded = pipelines
+    generate(recorded)
+    torch.testing.assert_close(generate(recorded, **arguments), generate(plain, **arguments), rtol=0, atol=0)
+    assert recorded._cuda_graph_steps.num_recorded == 2 * 4 * 4
+
+
+def test_another_scheduler_configuration_is_recorded_anew(pipelines):
+    plain, recorded = pipelines
+    generate(recorded)
+    for pipeline in pipelines:
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, temperature=0.3)
+    torch.testing.assert_close(generate(recorded), generate(plain), rtol=0, atol=0)
+
+
+def test_a_frame_beyond_the_text_distance_sees_the_moved_text():
+    videos = []
+    for steps in (None, RepeatedSteps()):
+        pipeline = make_tiny_pipeline()
+        pipeline.transformer.register_to_config(max_text_distance=1)
+        pipeline._cuda_graph_steps = steps
+        videos.append([generate(pipeline, seed=seed, window=1, num_frames=21) for seed in (1, 2)])
+    torch.testing.assert_close(videos[1], videos[0], rtol=0, atol=0)
+
+
+def test_two_streams_in_turns_do_not_share_a_cache(pipelines):
+    plain, recorded = pipelines
+
+    def streams(pipeline):
+        made = [
+            pipeline.stream("a red circle", generator=torch.Generator().manual_seed(seed), **SIZES) for seed in (1, 2)
+        ]
+        return [[next(stream) for stream in made] for _ in range(4)]
+
+    for _ in range(2):
+        torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
+
+
+def test_a_callback_that_replaces_the_latents_is_heard(pipelines):
+    def negate(pipeline, step, timestep, tensors):
+        return {"latents": -tensors["latents"]} if step == 5 else {}
+
+    expected, result = (
+        generate(pipeline, callback_on_step_end=negate, callback_on_step_end_tensor_inputs=["latents"])
+        for pipeline in pipelines
+    )
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    assert not torch.equal(expected, generate(pipelines[0]))
+
+
+def test_no_more_idle_caches_are_kept_than_asked_for():
+    pipeline = make_tiny_pipeline()
+    pipeline._cuda_graph_steps = RepeatedSteps(2)
+    for num_frames in (1, 5, 9, 13):
+        generate(pipeline, num_frames=num_frames)
+    gc.collect()
+    assert len(pipeline._cuda_graph_steps._idle) == 2
+
+
+def test_weights_that_moved_are_recorded_anew(pipelines):
+    plain, recorded = pipelines
+    generate(recorded)
+    for pipeline in pipelines:
+        pipeline.transformer.to(torch.float64).to(torch.float32)
+    torch.testing.assert_close(generate(recorded), generate(plain), rtol=0, atol=0)
+    assert recorded._cuda_graph_steps.num_recorded == 2 * 4 * 4
+
+
+def test_without_a_gpu_the_error_names_the_device():
+    with pytest.raises(ValueError, match="on a CUDA device, but it is on 'cpu'"):
+        make_tiny_pipeline().enable_cuda_graphs()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arguments", [{}, {"window": 1}, {"prompt": ["a red circle", "a"]}, {"guidance_scale": 1.0}])
+@pytest.mark.parametrize("fused", [False, True])
+def test_graphs_on_a_gpu_give_the_video_of_the_eager_path(arguments, fused):
+    pipeline = make_tiny_pipeline().to("cuda")
+    if fused:
+        pipeline.transformer.fuse_qkv_projections()
+    expected = [generate(pipeline, seed=seed, **arguments) for seed in (1, 2, 3)]
+    pipeline.enable_cuda_graphs()
+    for _ in range(2):
+        result = [generate(pipeline, seed=seed, **arguments) for seed in (1, 2, 3)]
+        torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    pipeline.disable_cuda_graphs()
+    torch.testing.assert_close(generate(pipeline, seed=1, **arguments), expected[0], rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+def test_graphs_do_not_go_with_offloading():
+    pipeline = make_tiny_pipeline()
+    pipeline.enable_model_cpu_offload()
+    with pytest.raises(ValueError, match="CUDA"):
+        pipeline.enable_cuda_graphs()

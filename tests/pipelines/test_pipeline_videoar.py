@@ -1,0 +1,885 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a user of diffusers expects of a video pipeline, on a CPU."""
+
+import copy
+import gc
+import importlib.util
+import inspect
+import json
+import random
+import re
+import warnings
+import weakref
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from accelerate import cpu_offload
+from accelerate.hooks import CpuOffload
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry, attention_backend
+from diffusers.utils import export_to_video
+from diffusers.utils.torch_utils import randn_tensor
+
+from tests.tiny_components import make_tiny_pipeline
+from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
+from videoar_pipelines.models.quantization import tokens_per_frame
+from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
+
+
+PROMPT = "a red circle moves to the right"
+OTHER_PROMPT = "a blue square"
+NUM_SCALES = 4  # of the latent grid 4x4
+NUM_STEPS = 3 * NUM_SCALES
+needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """Shared by tests that change nothing in it."""
+    return make_tiny_pipeline()
+
+
+@pytest.fixture
+def own_pipe():
+    return make_tiny_pipeline()
+
+
+@pytest.fixture(scope="module")
+def saved_pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    make_tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+def make_generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def sample(pipe, prompt=PROMPT, seed=0, **arguments):
+    """Latents `(B, d, T, H', W')`."""
+    arguments = {"generator": make_generator(seed), "output_type": "latent"} | arguments
+    return pipe(prompt, **arguments).frames
+
+
+def assert_close_pixels(video, expected):
+    # Convolutions over other shapes may round differently.
+    torch.testing.assert_close(torch.as_tensor(video), torch.as_tensor(expected), atol=1e-5, rtol=0)
+
+
+def load(folder, **arguments):
+    pipe = VideoARPipeline.from_pretrained(folder, **arguments)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+# 1. Saving and loading
+
+
+def test_a_saved_pipeline_makes_the_same_videos(pipe, saved_pipeline):
+    loaded = load(saved_pipeline)
+    assert torch.equal(sample(loaded), sample(pipe))
+    for name, value in pipe.scheduler.config.items():
+        assert name.startswith("_") or loaded.scheduler.config[name] == value, name
+    for name, component in loaded.components.items():
+        if isinstance(component, torch.nn.Module):
+            assert not component.training, name
+
+
+def test_a_component_is_loaded_alone(pipe, saved_pipeline):
+    for name, component_class in (
+        ("transformer", VideoARTransformer3DModel),
+        ("vae", AutoencoderVideoAR),
+        ("scheduler", VideoARScheduler),
+    ):
+        loaded = component_class.from_pretrained(saved_pipeline, subfolder=name)
+        assert type(loaded) is type(getattr(pipe, name))
+    weights = pipe.vae.state_dict()
+    loaded = AutoencoderVideoAR.from_pretrained(saved_pipeline, subfolder="vae").state_dict()
+    assert all(torch.equal(loaded[key], weights[key]) for key in weights)
+
+
+def test_components_can_be_replaced_while_loading(pipe, saved_pipeline):
+    other = make_tiny_pipeline(seed=1)
+    loaded = load(saved_pipeline, transformer=other.transformer, scheduler=other.scheduler)
+    assert loaded.transformer is other.transformer and loaded.scheduler is other.scheduler
+    assert not torch.equal(sample(loaded), sample(pipe))
+
+
+def test_without_models_a_pipeline_still_encodes_text(pipe, saved_pipeline):
+    encoder = load(saved_pipeline, vae=None, transformer=None)
+    assert (encoder.vae_scale_factor_spatial, encoder.vae_scale_factor_temporal) == (16, 4)
+    embeds, negative, mask, _ = encoder.encode_prompt(PROMPT, do_classifier_free_guidance=False)
+    assert negative is None and torch.equal(embeds, pipe.encode_prompt(PROMPT)[0]) and mask.all()
+
+
+def test_without_text_encoder_and_tokenizer_a_pipeline_samples_latents_from_embeddings(pipe, saved_pipeline):
+    sampler = load(saved_pipeline, text_encoder=None, tokenizer=None, vae=None)
+    embeds = pipe.encode_prompt(PROMPT)[0]
+    assert torch.equal(sample(sampler, None, prompt_embeds=embeds), sample(pipe))
+    with pytest.raises(ValueError, match="need a text encoder.*pass `prompt_embeds`"):
+        sampler(PROMPT, output_type="latent")
+    with pytest.raises(ValueError, match="`output_type='np'` needs a `vae`.*pass 'latent'"):
+        sampler(prompt_embeds=embeds)
+
+
+def test_a_whole_pipeline_runs_in_bfloat16(pipe, saved_pipeline):
+    half = load(saved_pipeline, dtype=torch.bfloat16)
+    for name in ("text_encoder", "vae", "transformer"):
+        assert {parameter.dtype for parameter in getattr(half, name).parameters()} == {torch.bfloat16}, name
+    assert sample(half).dtype == torch.float32
+    video = half(PROMPT, generator=make_generator()).frames
+    assert video.dtype == np.float32 and np.isfinite(video).all() and video.std() > 0.01
+
+
+def test_each_component_can_have_its_dtype(saved_pipeline):
+    mixed = load(saved_pipeline, dtype={"transformer": torch.bfloat16, "default": torch.float32})
+    assert (mixed.transformer.dtype, mixed.vae.dtype) == (torch.bfloat16, torch.float32)
+    assert np.isfinite(mixed(PROMPT).frames).all()
+
+
+def test_a_float32_pipeline_runs_under_autocast(pipe):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.isfinite(pipe(PROMPT, generator=make_generator()).frames).all()
+
+
+def test_variants_and_shards_are_saved_and_loaded(own_pipe, tmp_path):
+    own_pipe.to(torch.float16).save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
+    assert all(".fp16" in path.name for path in tmp_path.rglob("*.safetensors"))
+    index = json.loads((tmp_path / "transformer/diffusion_pytorch_model.safetensors.index.fp16.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    loaded = load(tmp_path, variant="fp16", dtype=torch.float16)
+    weights = own_pipe.transformer.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in loaded.transformer.state_dict().items())
+    with pytest.raises((OSError, ValueError), match="ema"):
+        VideoARPipeline.from_pretrained(tmp_path, variant="ema")
+
+
+def test_pipelines_can_share_their_components(pipe):
+    expected = sample(pipe)
+    for shared in (VideoARPipeline(**pipe.components), VideoARPipeline.from_pipe(pipe)):
+        shared.set_progress_bar_config(disable=True)
+        assert shared.transformer is pipe.transformer and shared.vae is pipe.vae
+        assert torch.equal(sample(shared), expected)
+
+
+# 2. Placement and memory savers
+
+
+def test_moving_and_casting_go_through_every_model(own_pipe):
+    own_pipe.to("meta")
+    assert own_pipe.device.type == "meta"
+    assert {own_pipe.text_encoder.device, own_pipe.vae.device, own_pipe.transformer.device} == {torch.device("meta")}
+
+
+def test_model_offload_runs_its_hooks_and_changes_nothing(pipe, own_pipe, monkeypatch):
+    expected = pipe(PROMPT, generator=make_generator()).frames
+    calls, pre_forward = [], CpuOffload.pre_forward
+
+    def noted_pre_forward(hook, module, *args, **kwargs):
+        calls.append(type(module).__name__)
+        return pre_forward(hook, module, *args, **kwargs)
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", noted_pre_forward)
+    own_pipe.enable_model_cpu_offload(device="cpu")
+    for _ in range(2):  # the second call finds everything put back
+        calls.clear()
+        assert_close_pixels(own_pipe(PROMPT, generator=make_generator()).frames, expected)
+        assert list(dict.fromkeys(calls)) == ["T5EncoderModel", "VideoARTransformer3DModel", "AutoencoderVideoAR"]
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_call_ends_by_freeing_the_offloaded_models(own_pipe, monkeypatch, is_interrupted):
+    def maybe_interrupt(pipeline, step, timestep, callback_kwargs):
+        assert not calls
+        pipeline._interrupt = is_interrupted
+        return callback_kwargs
+
+    calls = []
+    monkeypatch.setattr(own_pipe, "maybe_free_model_hooks", lambda: calls.append("freed"))
+    for output_type in ("np", "latent"):
+        calls.clear()
+        own_pipe(PROMPT, output_type=output_type, callback_on_step_end=maybe_interrupt)
+        assert calls == ["freed"]
+
+
+def test_sequential_offload_changes_nothing(pipe, own_pipe):
+    # What `enable_sequential_cpu_offload` does to every model; from a CPU to a CPU accelerate manages these two.
+    cpu_offload(own_pipe.transformer, "cpu")
+    cpu_offload(own_pipe.vae, "cpu")
+    expected = pipe(PROMPT, generator=make_generator()).frames
+    for _ in range(2):
+        assert own_pipe.transformer.null_text.device.type == "meta"
+        assert own_pipe.vae.decoder.conv_out.weight.device.type == "meta"
+        assert_close_pixels(own_pipe(PROMPT, generator=make_generator()).frames, expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}], ids=str
+)
+def test_group_offload_of_all_models_changes_nothing(pipe, own_pipe, tmp_path, options):
+    # Groups on disk leave uninitialised memory behind: a weight that nobody brings back is noticed on a CPU too.
+    own_pipe.enable_group_offload(
+        onload_device=torch.device("cpu"),
+        offload_to_disk_path=str(tmp_path),
+        exclude_modules="text_encoder",
+        **options,
+    )
+    assert own_pipe._execution_device == torch.device("cpu")
+    for _ in range(2):
+        assert_close_pixels(
+            own_pipe(PROMPT, generator=make_generator()).frames, pipe(PROMPT, generator=make_generator()).frames
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "offload",
+    [
+        lambda pipe: pipe.enable_model_cpu_offload(),
+        lambda pipe: pipe.enable_sequential_cpu_offload(),
+        lambda pipe: pipe.enable_group_offload(onload_device=torch.device("cuda"), offload_type="leaf_level"),
+    ],
+    ids=["model", "sequential", "group"],
+)
+def test_offloading_from_a_gpu_changes_nothing(own_pipe, offload):
+    expected = sample(make_tiny_pipeline().to("cuda"))
+    offload(own_pipe)
+    for _ in range(2):
+        assert torch.equal(sample(own_pipe), expected)
+        assert np.isfinite(own_pipe(PROMPT).frames).all()
+
+
+@pytest.mark.parametrize("device_map", ["cpu", "balanced"])
+def test_a_device_map_places_a_pipeline(pipe, saved_pipeline, device_map):
+    assert torch.equal(sample(load(saved_pipeline, device_map=device_map)), sample(pipe))
+
+
+def test_float8_storage_of_the_transformer_runs(own_pipe):
+    own_pipe.to(torch.bfloat16)
+    own_pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    assert np.isfinite(own_pipe(PROMPT).frames).all()
+    assert own_pipe.transformer.blocks[0].ff.net[2].weight.dtype == torch.float8_e4m3fn
+
+
+def test_slicing_and_tiling_of_the_decoder_are_reached_through_the_pipeline(pipe, own_pipe):
+    arguments = {"num_videos_per_prompt": 2, "height": 64, "width": 96}
+    expected = pipe(PROMPT, generator=make_generator(), **arguments).frames
+    own_pipe.vae.enable_slicing()
+    assert_close_pixels(own_pipe(PROMPT, generator=make_generator(), **arguments).frames, expected)
+    own_pipe.vae.enable_tiling(64, 64, 32, 32)
+    tiled = own_pipe(PROMPT, generator=make_generator(), **arguments).frames
+    assert tiled.shape == expected.shape and not np.allclose(tiled, expected, atol=1e-5)
+    # At the seams a tile sees zeros instead of its neighbour.
+    assert np.abs(tiled - expected).mean() < 0.5 * expected.std()
+
+
+def test_attention_backends_are_chosen_for_a_pipeline_or_a_block_of_code(pipe, own_pipe):
+    expected, backend = sample(pipe), _AttentionBackendRegistry._active_backend
+    try:
+        own_pipe.transformer.set_attention_backend("_native_math")
+        assert torch.equal(sample(own_pipe), expected)
+        own_pipe.transformer.reset_attention_backend()
+    finally:
+        _AttentionBackendRegistry._active_backend = backend
+    with attention_backend("_native_math"):
+        assert torch.equal(sample(pipe), expected)
+
+
+def test_compiled_and_fused_blocks_make_the_same_video(pipe, own_pipe):
+    own_pipe.transformer.fuse_qkv_projections()
+    # The `eager` backend traces like any other and needs no C++ compiler.
+    own_pipe.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend="eager")
+    assert torch.equal(sample(own_pipe), sample(pipe))
+    torch.compiler.reset()
+
+
+def test_weights_quantised_by_torchao_run(saved_pipeline):
+    pytest.importorskip("torchao")
+    from diffusers import PipelineQuantizationConfig, TorchAoConfig
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    quantization = PipelineQuantizationConfig(quant_mapping={"transformer": TorchAoConfig(Int8WeightOnlyConfig())})
+    quantised = load(saved_pipeline, quantization_config=quantization, dtype=torch.bfloat16)
+    assert np.isfinite(quantised(PROMPT).frames).all()
+
+
+# 3. LoRA
+
+
+def add_lora(pipe, adapter_name, seed):
+    from peft import LoraConfig
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v", "net.2"], init_lora_weights=False)
+    pipe.transformer.add_adapter(config, adapter_name=adapter_name)
+
+
+def save_lora(folder, seed):
+    from peft import get_peft_model_state_dict
+
+    pipe = make_tiny_pipeline()
+    add_lora(pipe, "default", seed)
+    layers = get_peft_model_state_dict(pipe.transformer)
+    VideoARPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
+    return sample(pipe)
+
+
+@needs_peft
+def test_lora_weights_are_saved_loaded_combined_fused_and_unloaded(pipe, own_pipe, tmp_path):
+    base = sample(pipe)
+    first, second = save_lora(tmp_path / "first", 1), save_lora(tmp_path / "second", 2)
+    assert not torch.equal(first, base) and not torch.equal(second, first)
+
+    own_pipe.load_lora_weights(tmp_path / "first", adapter_name="first")
+    assert torch.equal(sample(own_pipe), first)
+    own_pipe.load_lora_weights(tmp_path / "second", adapter_name="second")
+    own_pipe.set_adapters("second")
+    assert torch.equal(sample(own_pipe), second)
+    assert own_pipe.get_active_adapters() == ["second"]
+    assert own_pipe.get_list_adapters() == {"transformer": ["first", "second"]}
+    own_pipe.set_adapters(["first", "second"], adapter_weights=[0.7, 0.5])
+    both = sample(own_pipe)
+    assert not torch.equal(both, first) and not torch.equal(both, second)
+    own_pipe.disable_lora()
+    assert torch.equal(sample(own_pipe), base)
+    own_pipe.enable_lora()
+    assert torch.equal(sample(own_pipe), both)
+
+    own_pipe.set_adapters("first")
+    own_pipe.delete_adapters("second")
+    own_pipe.fuse_lora()
+    own_pipe.unload_lora_weights()
+    assert torch.equal(sample(own_pipe), first)
+    assert not any("lora" in name for name in own_pipe.transformer.state_dict())
+
+
+@needs_peft
+def test_the_scale_of_a_lora_is_an_argument_of_the_call(pipe, own_pipe, tmp_path):
+    adapted = save_lora(tmp_path, 1)
+    own_pipe.load_lora_weights(tmp_path)
+    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 0.0}), sample(pipe))
+    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 1.0}), adapted)
+    own_pipe.set_adapters("default_0", 0.5)
+    halved = sample(own_pipe)
+    own_pipe.set_adapters("default_0", 1.0)
+    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 0.5}), halved)
+    assert not torch.equal(halved, adapted)
+
+
+# 4. Prompts, seeds and batches
+
+
+def test_a_video_alone_is_the_one_in_a_batch(pipe):
+    prompts = ["a red circle", PROMPT, "a"]  # of different lengths
+    embeds, _, mask, _ = pipe.encode_prompt(prompts)
+    assert not mask.all(dim=1)[0] and mask.all(dim=1)[1]
+    batch = sample(pipe, prompts, generator=[make_generator(seed) for seed in range(3)])
+    for index, prompt in enumerate(prompts):
+        assert torch.equal(sample(pipe, prompt, seed=index)[0], batch[index])
+        assert torch.equal(sample(pipe, [prompt], generator=[make_generator(index)])[0], batch[index])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_the_prompt_and_the_seed_decide_the_video(pipe):
+    expected = sample(pipe)
+    assert torch.equal(sample(pipe), expected)
+    assert torch.equal(sample(pipe, f"  {PROMPT.replace(' ', '  ')}&nbsp;"), expected), "white space is not cleaned"
+    assert not torch.equal(sample(pipe, seed=1), expected)
+    assert not torch.equal(sample(pipe, OTHER_PROMPT), expected)
+    assert not torch.equal(sample(pipe, generator=None), sample(pipe, generator=None))
+
+
+def test_several_videos_of_a_prompt_are_as_many_prompts(pipe):
+    generators = [make_generator(seed) for seed in range(4)]
+    several = sample(pipe, [PROMPT, OTHER_PROMPT], num_videos_per_prompt=2, generator=generators)
+    generators = [make_generator(seed) for seed in range(4)]
+    listed = sample(pipe, [PROMPT, PROMPT, OTHER_PROMPT, OTHER_PROMPT], generator=generators)
+    assert several.shape == (4, 8, 3, 4, 4) and torch.equal(several, listed)
+    assert not torch.equal(several[0], several[1])
+    same_seed = sample(pipe, num_videos_per_prompt=2)  # one generator gives each its own noise
+    assert not torch.equal(same_seed[0], same_seed[1])
+
+
+def test_a_generator_leaves_all_global_randomness_alone(pipe):
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    pipe(PROMPT, generator=make_generator())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
+
+
+def test_embeddings_take_the_place_of_prompts(pipe):
+    prompts, negative = ["a red circle", PROMPT], "a black square"
+    arguments = {"generator": [make_generator(1), make_generator(2)]}
+    expected = sample(pipe, prompts, negative_prompt=negative, **arguments)
+    embeds, negative_embeds, mask, negative_mask = pipe.encode_prompt(prompts, negative)
+    arguments = {"generator": [make_generator(1), make_generator(2)]}
+    given = sample(
+        pipe,
+        None,
+        prompt_embeds=embeds,
+        negative_prompt_embeds=negative_embeds,
+        prompt_attention_mask=mask,
+        negative_prompt_attention_mask=negative_mask,
+        **arguments,
+    )
+    assert torch.equal(given, expected)
+
+
+def test_a_negative_prompt_takes_the_place_of_the_null_text(pipe):
+    expected = sample(pipe, negative_prompt=OTHER_PROMPT)
+    assert not torch.equal(expected, sample(pipe))
+    null_text = pipe.transformer.null_text_embeds(1, pipe.encode_prompt(PROMPT)[0].shape[1])
+    assert torch.equal(sample(pipe, negative_prompt_embeds=null_text), sample(pipe))
+    both = sample(
+        pipe,
+        [PROMPT, PROMPT],
+        negative_prompt=[OTHER_PROMPT, "green"],
+        generator=[make_generator(), make_generator()],
+    )
+    assert torch.equal(both[:1], expected) and not torch.equal(both[1:], expected)
+
+
+def test_long_prompts_are_cut_with_a_warning(pipe, caplog):
+    short = "a red circle"  # three words, four tokens with the end
+    expected = sample(pipe, short)
+    assert not caplog.records
+    assert torch.equal(sample(pipe, f"{short} moves to the right", max_sequence_length=4), expected)
+    assert "`max_sequence_length` = 4" in caplog.text and "moves to the right" in caplog.text
+
+
+def test_a_prompt_longer_than_the_transformer_takes_is_cut(pipe, caplog):
+    assert sample(pipe, " ".join(["red"] * 30)).shape == (1, 8, 3, 4, 4)
+    assert "`max_sequence_length` = 16" in caplog.text
+
+
+# 5. Guidance and sampling
+
+
+def record_batch_sizes(pipe):
+    """Batch sizes of everything that goes through the first block, text included."""
+    sizes = []
+    handle = pipe.transformer.blocks[0].register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    return sizes, handle
+
+
+@pytest.mark.parametrize(("guidance_scale", "batch_size"), [(None, 4), (1.5, 4), (1.0, 2), (0.0, 2)])
+def test_without_guidance_the_second_branch_is_skipped(pipe, guidance_scale, batch_size):
+    sizes, handle = record_batch_sizes(pipe)
+    try:
+        sample(pipe, [PROMPT, OTHER_PROMPT], guidance_scale=guidance_scale)
+    finally:
+        handle.remove()
+    assert sizes == [batch_size] * (1 + NUM_STEPS)  # the text, and every map
+    assert pipe.do_classifier_free_guidance == (batch_size == 4)
+
+
+def test_guidance_moves_away_from_the_unconditional_branch(pipe):
+    unguided = sample(pipe, guidance_scale=1.0)
+    assert torch.equal(sample(pipe, guidance_scale=0.5), unguided)
+    assert torch.equal(sample(pipe, guidance_scale=1.0, negative_prompt=OTHER_PROMPT), unguided)
+    assert torch.equal(sample(pipe, guidance_scale=1 + 1e-9), unguided), "a hair of guidance leaves the prompt"
+    assert not torch.equal(sample(pipe, guidance_scale=3.0), unguided)
+    assert torch.equal(sample(pipe, guidance_scale=3.0), sample(pipe)), "the scheduler's guidance is the default"
+    # Nothing to move away from: both branches read the same text.
+    assert torch.equal(sample(pipe, negative_prompt=PROMPT, guidance_scale=3.0), unguided)
+
+
+def test_the_guidance_schedule_of_the_scheduler_is_followed(pipe, own_pipe):
+    own_pipe.scheduler = VideoARScheduler.from_config(pipe.scheduler.config, guidance_schedule="constant")
+    assert not torch.equal(sample(own_pipe), sample(pipe))
+    assert torch.equal(sample(own_pipe, guidance_scale=1.0), sample(pipe, guidance_scale=1.0))
+
+
+def test_greedy_sampling_needs_no_seed(pipe):
+    greedy = sample(pipe, temperature=0)
+    assert torch.equal(sample(pipe, temperature=0, seed=1), greedy)
+    assert torch.equal(sample(pipe, top_p=0.5, seed=1), greedy), "every bit has a value of at least one half"
+    assert not torch.equal(sample(pipe), greedy)
+    assert not torch.equal(sample(pipe, temperature=2.0), sample(pipe))
+    assert not torch.equal(sample(pipe, temperature=[1.0, 1.0, 1.0, 0.0]), sample(pipe))
+
+
+def test_sampling_options_of_the_scheduler_are_the_defaults(pipe, own_pipe):
+    own_pipe.scheduler = VideoARScheduler.from_config(pipe.scheduler.config, temperature=0.5, top_p=0.8)
+    assert torch.equal(sample(own_pipe), sample(pipe, temperature=0.5, top_p=0.8))
+    assert torch.equal(sample(own_pipe, temperature=1.0, top_p=1.0), sample(pipe))
+
+
+# 6. Sizes and outputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({}, (1, 9, 64, 64, 3)),
+        ({"num_frames": 1}, (1, 1, 64, 64, 3)),
+        ({"num_frames": 5, "height": 32, "width": 48}, (1, 5, 32, 48, 3)),
+        ({"num_frames": 21, "height": 16, "width": 16, "num_videos_per_prompt": 2}, (2, 21, 16, 16, 3)),
+    ],
+)
+def test_videos_have_the_size_that_is_asked_for(pipe, arguments, shape):
+    video = pipe(PROMPT, **arguments).frames
+    assert video.shape == shape and video.dtype == np.float32
+    assert 0 <= video.min() and video.max() <= 1
+
+
+def test_an_image_is_the_first_frame_of_the_video_with_the_same_seed(pipe):
+    assert torch.equal(sample(pipe, num_frames=1), sample(pipe, num_frames=9)[:, :, :1])
+
+
+def test_output_types_hold_the_same_video(pipe):
+    array, tensor, images = (
+        pipe([PROMPT, OTHER_PROMPT], generator=make_generator(), output_type=output_type).frames
+        for output_type in ("np", "pt", "pil")
+    )
+    assert array.shape == (2, 9, 64, 64, 3) and tensor.shape == (2, 9, 3, 64, 64)
+    np.testing.assert_array_equal(tensor.permute(0, 1, 3, 4, 2).numpy(), array)
+    assert len(images) == 2 and len(images[0]) == 9 and isinstance(images[0][0], PIL.Image.Image)
+    np.testing.assert_array_equal(np.asarray(images[1][3]), (array[1, 3] * 255).round().astype(np.uint8))
+
+
+def test_a_tuple_holds_the_same_as_the_output_object(pipe):
+    output = pipe(PROMPT, generator=make_generator(), return_dict=False)
+    assert isinstance(output, tuple) and len(output) == 1
+    np.testing.assert_array_equal(output[0], pipe(PROMPT, generator=make_generator()).frames)
+
+
+def test_latents_decode_to_the_video(pipe):
+    latents = sample(pipe)
+    assert latents.shape == (1, 8, 3, 4, 4) and latents.dtype == torch.float32
+    decoded = pipe.vae.decode(latents, return_dict=False)[0]
+    expected = pipe(PROMPT, generator=make_generator(), output_type="pt").frames
+    assert_close_pixels(pipe.video_processor.postprocess_video(decoded, output_type="pt"), expected)
+
+
+def test_noise_given_as_latents_takes_the_place_of_the_generator(pipe):
+    num_tokens = tokens_per_frame(pipe.scheduler.get_scale_schedule(4, 4))
+    generator = make_generator(5)
+    noise = torch.stack([draw_uniform_noise((1, num_tokens, 8), generator) for _ in range(3)], dim=1)
+    assert torch.equal(sample(pipe, latents=noise, generator=None), sample(pipe, seed=5))
+    # Noise below every probability makes every bit a one.
+    ones = sample(pipe, latents=torch.zeros_like(noise))
+    torch.testing.assert_close(ones, torch.full_like(ones, NUM_SCALES * 8**-0.5))
+
+
+def test_videos_are_exported_with_the_tools_of_diffusers(pipe, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = export_to_video(pipe(PROMPT).frames[0], str(tmp_path / "video.mp4"), fps=8)
+    assert (tmp_path / "video.mp4").stat().st_size > 0 and path.endswith("video.mp4")
+
+
+# 7. Callbacks
+
+
+def test_a_callback_is_called_after_every_map(pipe):
+    calls = []
+
+    def note(pipeline, step, timestep, callback_kwargs):
+        assert pipeline is pipe and callback_kwargs.keys() == {"latents"}
+        assert pipeline.current_timestep == step and pipeline.num_timesteps == NUM_STEPS
+        calls.append((step, int(timestep), callback_kwargs["latents"].clone()))
+        return {}
+
+    latents = sample(pipe, callback_on_step_end=note)
+    assert [call[:2] for call in calls] == [(step, step) for step in range(NUM_STEPS)]
+    assert pipe.scheduler.timesteps.tolist() == list(range(NUM_STEPS))
+    for frame in range(3):
+        assert torch.equal(calls[(frame + 1) * NUM_SCALES - 1][2], latents[:, :, frame])
+    assert pipe.current_timestep is None
+
+
+def test_a_callback_gets_the_tensors_it_asks_for(pipe):
+    shapes = {}
+
+    def note(pipeline, step, timestep, callback_kwargs):
+        shapes.update({name: tuple(tensor.shape) for name, tensor in callback_kwargs.items()})
+        return callback_kwargs
+
+    names = pipe._callback_tensor_inputs
+    latents = sample(
+        pipe,
+        [PROMPT, PROMPT],
+        num_videos_per_prompt=2,
+        callback_on_step_end=note,
+        callback_on_step_end_tensor_inputs=names,
+    )
+    text_shape = (4, 8, 16)
+    assert shapes == {"latents": (4, 8, 4, 4), "prompt_embeds": text_shape, "negative_prompt_embeds": text_shape}
+    assert torch.equal(latents, sample(pipe, [PROMPT, PROMPT], num_videos_per_prompt=2))
+
+
+def test_latents_that_a_callback_returns_replace_the_frame(pipe):
+    frozen = torch.randn(1, 8, 4, 4, generator=make_generator())
+
+    def replace(pipeline, step, timestep, callback_kwargs):
+        return {"latents": frozen} if step == NUM_SCALES - 1 else callback_kwargs
+
+    replaced, expected = sample(pipe, callback_on_step_end=replace), sample(pipe)
+    assert torch.equal(replaced[:, :, 0], frozen)
+    assert not torch.equal(replaced[:, :, 1], expected[:, :, 1]), "the next frame did not read the replaced one"
+
+
+def test_text_that_a_callback_returns_replaces_the_prompt(pipe):
+    new = dict(
+        zip(("prompt_embeds", "negative_prompt_embeds"), pipe.encode_prompt("a blue square left down up white black"))
+    )
+    names = ["prompt_embeds", "negative_prompt_embeds"]
+
+    def replace_after_the_first_frame(text):
+        def replace(pipeline, step, timestep, callback_kwargs):
+            assert callback_kwargs.keys() == set(names)
+            return {name: text[name].clone() for name in text} if step == NUM_SCALES - 1 else {}
+
+        return sample(
+            pipe,
+            "a red circle moves to the right",
+            callback_on_step_end=replace,
+            callback_on_step_end_tensor_inputs=names,
+        )
+
+    expected = sample(pipe)
+    old = dict(zip(names, pipe.encode_prompt(PROMPT)))
+    assert torch.equal(replace_after_the_first_frame(old), expected)
+    for changed in ({"prompt_embeds": new["prompt_embeds"][:, :8]}, {"negative_prompt_embeds": old["prompt_embeds"]}):
+        replaced = replace_after_the_first_frame(changed)
+        assert torch.equal(replaced[:, :, 0], expected[:, :, 0])
+        assert not torch.equal(replaced[:, :, 1:], expected[:, :, 1:])
+
+
+def test_guidance_can_be_changed_in_flight(own_pipe):
+    def switch_off_after_the_first_frame(pipeline, step, timestep, callback_kwargs):
+        if step == NUM_SCALES - 1:
+            pipeline._guidance_scale = 1.0
+        return callback_kwargs
+
+    guided = sample(own_pipe)
+    changed = sample(own_pipe, callback_on_step_end=switch_off_after_the_first_frame)
+    assert torch.equal(changed[:, :, 0], guided[:, :, 0])
+
+    # The unguided rest of the video, from the same first frame.
+    def replace_the_first_frame(pipeline, step, timestep, callback_kwargs):
+        return {"latents": guided[:, :, 0]} if step == NUM_SCALES - 1 else callback_kwargs
+
+    del own_pipe.transformer.blocks[
+        :
+    ]  # without blocks a map sees its own input alone, so the caches of both are alike
+    guided = sample(own_pipe)
+    changed = sample(own_pipe, callback_on_step_end=switch_off_after_the_first_frame)
+    unguided = sample(own_pipe, guidance_scale=1.0, callback_on_step_end=replace_the_first_frame)
+    assert torch.equal(changed, unguided)
+
+
+class FreezeFirstFrame(PipelineCallback):
+    tensor_inputs = ["latents"]
+
+    def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
+        if step_index == 3:
+            callback_kwargs["latents"] = torch.zeros_like(callback_kwargs["latents"])
+        return callback_kwargs
+
+
+class RaiseGuidance(PipelineCallback):
+    tensor_inputs = ["prompt_embeds"]
+
+    def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
+        pipeline._guidance_scale += 1
+        return callback_kwargs
+
+
+def test_callback_objects_of_diffusers_name_their_own_tensors(pipe):
+    frozen = sample(pipe, callback_on_step_end=FreezeFirstFrame())
+    assert not frozen[:, :, 0].any() and frozen[:, :, 1].any()
+    both = sample(pipe, callback_on_step_end=MultiPipelineCallbacks([FreezeFirstFrame(), RaiseGuidance()]))
+    assert not both[:, :, 0].any() and not torch.equal(both, frozen)
+    assert pipe.guidance_scale == 3.0 + NUM_STEPS
+    assert torch.equal(sample(pipe, callback_on_step_end=FreezeFirstFrame()), frozen), "guidance is set anew by a call"
+
+
+@pytest.mark.parametrize(("last_step", "num_latent_frames"), [(5, 1), (6, 1), (7, 2), (8, 2), (NUM_STEPS - 1, 3)])
+def test_interrupting_gives_the_frames_that_are_finished(pipe, last_step, num_latent_frames):
+    steps = []
+
+    def interrupt(pipeline, step, timestep, callback_kwargs):
+        steps.append(step)
+        pipeline._interrupt = step == last_step
+        return callback_kwargs
+
+    latents = sample(pipe, callback_on_step_end=interrupt)
+    assert steps == list(range(last_step + 1))
+    assert torch.equal(latents, sample(pipe)[:, :, :num_latent_frames])
+    video = pipe(PROMPT, callback_on_step_end=interrupt).frames
+    assert video.shape[1] == 4 * (num_latent_frames - 1) + 1
+
+
+def test_interrupting_the_first_frame_gives_it_unfinished(pipe):
+    def interrupt(pipeline, step, timestep, callback_kwargs):
+        pipeline._interrupt = True
+        return callback_kwargs
+
+    latents = sample(pipe, callback_on_step_end=interrupt)
+    assert latents.shape == (1, 8, 1, 4, 4)
+    # Only the first map, one token, is in it.
+    torch.testing.assert_close(latents.abs(), torch.full_like(latents, 8**-0.5))
+    assert sample(pipe).shape == (1, 8, 3, 4, 4), "the next call is not interrupted"
+
+
+# 8. Calls leave nothing behind
+
+
+def test_calls_do_not_depend_on_earlier_ones(pipe):
+    video = pipe(PROMPT, generator=make_generator()).frames
+    pipe([OTHER_PROMPT] * 2, num_frames=21, height=32, width=48, guidance_scale=1.0, temperature=0)
+    np.testing.assert_array_equal(pipe(PROMPT, generator=make_generator()).frames, video)
+
+
+def test_a_call_that_fails_does_not_spoil_the_next(pipe):
+    expected = sample(pipe)
+
+    def fail(pipeline, step, timestep, callback_kwargs):
+        if step == 5:
+            raise RuntimeError("stop")
+        return callback_kwargs
+
+    with pytest.raises(RuntimeError, match="stop"):
+        sample(pipe, callback_on_step_end=fail)
+    assert torch.equal(sample(pipe), expected)
+
+
+def test_the_cache_of_a_call_is_freed_with_it(own_pipe, monkeypatch):
+    caches, make_cache = [], own_pipe.transformer.make_cache
+
+    def make_noted_cache(*args, **kwargs):
+        cache = make_cache(*args, **kwargs)
+        caches.append(weakref.ref(cache))
+        return cache
+
+    monkeypatch.setattr(own_pipe.transformer, "make_cache", make_noted_cache)
+    video = own_pipe(PROMPT, output_type="pt").frames
+    gc.collect()
+    assert len(caches) == 1 and caches[0]() is None
+    assert not video.requires_grad
+
+
+def test_components_are_not_changed_by_a_call(pipe):
+    modules = {name: getattr(pipe, name) for name in ("text_encoder", "vae", "transformer")}
+
+    def snapshot():
+        weights = {name: copy.deepcopy(module.state_dict()) for name, module in modules.items()}
+        attributes = {
+            (name, path): {key: repr(value) for key, value in vars(module).items() if not key.startswith("_")}
+            for name, root in modules.items()
+            for path, module in root.named_modules()
+        }
+        return weights, attributes
+
+    weights, attributes = snapshot()
+    pipe(PROMPT)
+    new_weights, new_attributes = snapshot()
+    assert new_attributes == attributes
+    for name in modules:
+        assert all(torch.equal(new_weights[name][key], value) for key, value in weights[name].items())
+
+
+# 9. Manners
+
+
+def test_a_call_prints_and_warns_nothing(pipe, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe(PROMPT)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_progress_bar_counts_the_maps(own_pipe, capsys):
+    own_pipe.set_progress_bar_config(disable=False, desc="sampling")
+    own_pipe(PROMPT)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "sampling: 100%" in captured.err and f"{NUM_STEPS}/{NUM_STEPS}" in captured.err
+
+
+@pytest.mark.parametrize("name", ["__init__", "__call__", "encode_prompt"])
+def test_every_argument_is_documented(name):
+    method = getattr(VideoARPipeline, name)
+    documentation = VideoARPipeline.__doc__ if name == "__init__" else method.__doc__
+    names = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+    documented = re.findall(r"^ +(\w+) \(", documentation.split("Args:")[1], flags=re.MULTILINE)
+    assert names == documented[: len(names)]
+    if name == "__call__":
+        assert ">>> video = pipe(" in documentation and "Returns:" in documentation
+
+
+# 10. Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"height": 72}, "`height` has to be a multiple of 16, got 72. The nearest that work are 64 and 80"),
+        ({"width": 8}, "`width` has to be a multiple of 16, got 8. The nearest that work are 16 and 32"),
+        ({"num_frames": 8}, r"`num_frames` has to be 4 \* n \+ 1, got 8. The nearest that work are 5 and 9"),
+        ({"num_frames": 0}, r"`num_frames` has to be 4 \* n \+ 1, got 0. The nearest that work are 1 and 5"),
+        ({"num_videos_per_prompt": 0}, "`num_videos_per_prompt` has to be at least 1, got 0"),
+        ({"window": 0}, "`window` has to be at least 1 latent frame, or `None` for all, got 0"),
+        ({"output_type": "mp4"}, "`output_type` has to be 'np', 'pt', 'pil' or 'latent', got 'mp4'"),
+        (
+            {"callback_on_step_end_tensor_inputs": ["latents", "kv_cache"]},
+            r"`callback_on_step_end_tensor_inputs` has to be in \['latents', .*\], but found \['kv_cache'\]",
+        ),
+        ({"prompt": None}, "exactly one of `prompt` and `prompt_embeds`"),
+        ({"prompt_embeds": torch.zeros(1, 4, 16)}, "exactly one of `prompt` and `prompt_embeds`"),
+        ({"prompt": 3}, r"`prompt` has to be of type `str` or `list\[str\]`, got <class 'int'>"),
+        ({"prompt": []}, "`prompt` is an empty list"),
+        ({"negative_prompt": 3}, r"`negative_prompt` has to be of type `str` or `list\[str\]`, got <class 'int'>"),
+        (
+            {"negative_prompt": "a", "negative_prompt_embeds": torch.zeros(1, 4, 16)},
+            "at most one of `negative_prompt` and `negative_prompt_embeds`",
+        ),
+        (
+            {"negative_prompt": ["a", "a"]},
+            "`negative_prompt` has 2 entries for 1 prompts. Pass one string, or a list of 1",
+        ),
+        ({"negative_prompt_embeds": torch.zeros(2, 4, 16)}, "`negative_prompt_embeds` has 2 entries for 1 prompts"),
+        ({"max_sequence_length": 17}, "`max_sequence_length` has to be between 1 and 16, got 17"),
+        ({"max_sequence_length": 0}, "`max_sequence_length` has to be between 1 and 16, got 0"),
+        ({"temperature": -1.0}, r"`temperature` has to be at least 0 \(greedy\), got -1.0"),
+        ({"temperature": [1.0, -0.5]}, r"`temperature` has to be at least 0 \(greedy\), got \[1.0, -0.5\]"),
+        ({"top_p": 0.0}, r"`top_p` has to be above 0 and at most 1 \(off\), got 0.0"),
+        ({"top_p": 90}, r"`top_p` has to be above 0 and at most 1 \(off\), got 90"),
+        (
+            {"generator": [make_generator()], "num_videos_per_prompt": 2},
+            "`generator` is a list of 1, but 2 videos are asked for. Pass one generator, or a list of 2",
+        ),
+        (
+            {"latents": torch.rand(1, 8, 3, 4, 4)},
+            r"`latents` has to have the shape \(1, 3, 30, 8\), got \(1, 8, 3, 4, 4\)",
+        ),
+        (
+            {"latents": randn_tensor((1, 3, 30, 8), generator=make_generator())},
+            r"`latents` has to be uniform noise in \[0, 1\], as from `torch.rand`, got values from -",
+        ),
+    ],
+)
+def test_what_cannot_work_is_named_with_its_value_and_what_would(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(**({"prompt": PROMPT} | arguments))
+
+
+def test_embeddings_longer_than_the_longest_text_are_refused(pipe):
+    with pytest.raises(ValueError, match="the longest text of this model is 16 tokens"):
+        pipe(prompt_embeds=torch.zeros(1, 17, 16))
