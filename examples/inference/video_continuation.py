@@ -1,0 +1,69 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Continue a video: its last frames become the context of new ones, which are appended.
+
+    python examples/inference/video_continuation.py --video outputs/a-red-circle-moves-to-the-right-seed0.mp4 \
+        --prompt "a red circle moves to the right"
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from videoar_pipelines import VideoARVideoToVideoPipeline
+from videoar_pipelines.utils import VideoWriter, load_video
+
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "videoar-moving-shapes"
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description="Continue a video.")
+    parser.add_argument("--checkpoint", default=CHECKPOINT, help="Folder of a saved pipeline, or its id on the Hub.")
+    parser.add_argument("--video", required=True, help="File to continue, of the size that the checkpoint makes.")
+    parser.add_argument("--prompt", required=True, help="What the video shows.")
+    parser.add_argument("--context_frames", type=int, default=9, help="Last frames that the model sees, 4n+1.")
+    parser.add_argument("--num_new_frames", type=int, default=8, help="Frames to append, a multiple of 4.")
+    parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same video.")
+    parser.add_argument("--output", type=Path, default=Path("outputs/video_continuation.mp4"))
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    pipe = VideoARVideoToVideoPipeline.from_pretrained(args.checkpoint)
+    pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    video, fps = load_video(args.video)  # (3, F, H, W) in [-1, 1]
+    given = video.transpose(0, 1) / 2 + 0.5  # (F, 3, H, W) in [0, 1]
+    height, width = given.shape[-2:]
+    continued = pipe(
+        given[-args.context_frames :],
+        args.prompt,
+        num_frames=args.context_frames + args.num_new_frames,
+        height=height,
+        width=width,
+        generator=torch.Generator("cpu").manual_seed(args.seed),
+    ).frames[0]  # (F, H, W, 3) in [0, 1]; the context comes first, as the tokenizer reconstructs it
+
+    with VideoWriter(args.output, fps) as writer:
+        writer.write(given.permute(0, 2, 3, 1))
+        writer.write(continued[args.context_frames :])
+    print(args.output)
+
+
+if __name__ == "__main__":
+    main()

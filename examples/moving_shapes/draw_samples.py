@@ -1,0 +1,60 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Draws the picture of the README: prompts and the clips that a checkpoint makes of them.
+
+    python examples/moving_shapes/draw_samples.py --output_file docs/images/samples.png
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.utils import save_contact_sheet
+
+
+# The last two are combinations of shape, colour and motion that training never saw.
+PROMPTS = [
+    "a red circle moves to the right on a white background",
+    "a large blue star bounces up and down on a beige background",
+    "a small yellow square moves down on a black background",
+    "a green triangle stays still on a gray background",
+    "a red circle moves to the left on a white background",
+    "a large blue star moves to the right on a black background",
+]
+
+
+def parse_args(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="checkpoints/videoar-moving-shapes")
+    parser.add_argument("--output_file", type=Path, required=True)
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS)
+    parser.add_argument("--num_frames", type=int, default=17)
+    parser.add_argument("--max_frames", type=int, default=9, help="Frames shown of each clip.")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def main(args):
+    pipe = VideoARPipeline.from_pretrained(args.checkpoint)
+    generators = [torch.Generator("cpu").manual_seed(args.seed + index) for index in range(len(args.prompts))]
+    videos = pipe(args.prompts, num_frames=args.num_frames, generator=generators).frames
+    args.output_file.parent.mkdir(parents=True, exist_ok=True)
+    save_contact_sheet(list(videos), args.output_file, args.prompts, args.max_frames, args.max_frames)
+
+
+if __name__ == "__main__":
+    main(parse_args())

@@ -1,0 +1,351 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# /// script
+# dependencies = ["videoar_pipelines[train]"]
+# ///
+"""
+Trains the transformer, `VideoARTransformer3DModel`, on the bits of a trained tokenizer, with Cross-Frame Error Correction and
+Random Frame Mask (VideoAR section 4.2).
+
+    accelerate launch train_text_to_video.py --vae runs/tokenizer/vae --text_encoder runs/text --train_text_encoder \
+        --transformer_config configs/transformer.json --scheduler_config configs/scheduler.json --output_dir runs/transformer
+    accelerate launch train_text_to_video.py --config_file configs/ucf101_l.yaml --vae runs/tokenizer/vae
+"""
+
+import argparse
+import logging
+from contextlib import ExitStack
+
+import torch
+from diffusers.models.attention_dispatch import attention_backend
+from diffusers.optimization import get_scheduler
+
+from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
+from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
+from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.attention_masks import choose_attention_mask
+from videoar_pipelines.training.components import (
+    check_components,
+    decided_transformer_config,
+    encode_captions,
+    load_text_models,
+    transformer_config,
+)
+from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
+from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.losses import SCALE_WEIGHTINGS, bit_cross_entropy, bit_metrics
+from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.sharding import averaged_weights, shard_model
+from videoar_pipelines.training.teacher_forcing import corruption_strength, predict_bits, sample_validation_videos
+from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
+
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=200, weight_decay=0.05, ema_decay=0.9995)
+    add_data_arguments(parser)
+    parser.add_argument("--train_batch_size", type=int, default=8, help="Clips per process and batch.")
+    parser.add_argument("--max_sequence_length", type=int, default=32, help="Text tokens, padding included.")
+
+    model = parser.add_argument_group("models, each a folder or Hub id")
+    model.add_argument("--pretrained_pipeline", help="Where all models come from that have no flag of their own.")
+    model.add_argument("--vae", help="A trained tokenizer.")
+    model.add_argument("--text_encoder", help="A T5, or a folder with `tokenizer` and `text_encoder`.")
+    model.add_argument("--train_text_encoder", action=argparse.BooleanOptionalAction, default=False)
+    model.add_argument("--pretrained_transformer", help="A transformer to start from.")
+    model.add_argument("--transformer_config", type=transformer_config, help="From scratch: L, XL, 4B, or JSON.")
+    model.add_argument("--rope_type", choices=["multiscale_temporal", "1d"], help="Instead of the configuration's.")
+    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+
+    objective = parser.add_argument_group("objective; corruption flags override the scheduler's configuration")
+    objective.add_argument("--text_drop_probability", type=float, default=0.1, help="For classifier-free guidance.")
+    objective.add_argument("--scale_weighting", choices=SCALE_WEIGHTINGS, default="tokens")
+    objective.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
+    objective.add_argument("--corruption_min", type=float, help="`p_min` of time-dependent corruption.")
+    objective.add_argument("--corruption_max", type=float, help="`p_max`.")
+    objective.add_argument("--corruption_growth", type=float, help="`delta`, for every latent frame.")
+    objective.add_argument("--error_inheritance", action=argparse.BooleanOptionalAction, default=None)
+    objective.add_argument("--corruption_warmup_steps", type=int, default=1000, help="Steps over which flips ramp up.")
+    objective.add_argument(
+        "--frame_window", type=int, help="Random Frame Mask: latent frames that a frame looks back."
+    )
+    objective.add_argument("--frame_mask_probability", type=float, default=0.0, help="Random Frame Mask: `p_mask`.")
+
+    speed = parser.add_argument_group("attention")
+    speed.add_argument("--attention", choices=["auto", "flex", "boolean"], default="auto", help="The kind of mask.")
+    speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="The blocks; `flex` needs it.")
+
+    validation = parser.add_argument_group("validation videos")
+    validation.add_argument("--validation_prompts", nargs="+", help="Captions of the batch at hand by default.")
+    validation.add_argument("--num_validation_videos", type=int, default=4, help="Without --validation_prompts.")
+    validation.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
+    validation.add_argument("--validation_fps", type=int, default=8)
+
+    args = parse_args_with_config_file(parser, arguments)
+    for name in ("vae", "text_encoder"):
+        if getattr(args, name) is None and args.pretrained_pipeline is None:
+            raise ValueError(f"Pass `--{name}`, or a `--pretrained_pipeline` that has one.")
+    starts = [args.transformer_config, args.pretrained_transformer, args.pretrained_pipeline]
+    if all(start is None for start in starts) or (args.transformer_config and args.pretrained_transformer):
+        raise ValueError(
+            "Pass one of `--transformer_config` (from scratch), `--pretrained_transformer`, `--pretrained_pipeline`."
+        )
+    if args.pretrained_transformer is None and args.transformer_config is None and args.rope_type is not None:
+        raise ValueError("`--rope_type` is for training from scratch: a trained transformer has one.")
+    return args
+
+
+def load_models(args, accelerator):
+    """The pipeline's components; what is not trained is frozen, and in bfloat16 where training is."""
+
+    def source(own, subfolder):
+        return {
+            "pretrained_model_name_or_path": own or args.pretrained_pipeline,
+            "subfolder": None if own else subfolder,
+        }
+
+    device, is_bfloat16 = accelerator.device, accelerator.mixed_precision == "bf16"
+    frozen_dtype = torch.bfloat16 if is_bfloat16 and not args.train_text_encoder else torch.float32
+    tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, frozen_dtype)
+    text_encoder.train(args.train_text_encoder).requires_grad_(args.train_text_encoder).to(device)
+    vae = AutoencoderVideoAR.from_pretrained(**source(args.vae, "vae")).to(device).eval().requires_grad_(False)
+
+    if args.scheduler_config is not None or args.pretrained_pipeline is None:
+        config = args.scheduler_config or {}
+    else:
+        config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
+    flags = ("corruption_min", "corruption_max", "corruption_growth", "error_inheritance")
+    overrides = {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
+    scheduler = VideoARScheduler.from_config(config, **overrides)
+
+    decided = decided_transformer_config(
+        vae, text_encoder, scheduler, args.height, args.width, args.num_frames, args.max_sequence_length
+    )
+    if args.transformer_config is None:
+        transformer = VideoARTransformer3DModel.from_pretrained(**source(args.pretrained_transformer, "transformer"))
+        # The pipeline's default size is that of the last training.
+        sizes = ("sample_height", "sample_width", "sample_frames")
+        transformer.register_to_config(**{name: decided[name] for name in sizes})
+    else:
+        config = decided | args.transformer_config
+        if args.rope_type is not None:
+            config["rope_type"] = args.rope_type
+        transformer = VideoARTransformer3DModel.from_config(config)
+        transformer.initialize_weights(torch.Generator().manual_seed(args.seed))
+    check_components(transformer.config, vae, text_encoder, scheduler, args.max_sequence_length)
+    return tokenizer, text_encoder, vae, scheduler, transformer
+
+
+def main(args):
+    # 1. Processes, seeds, folders
+    accelerator = start_run(args)
+    device = accelerator.device
+    attention = choose_attention_mask(args.attention, device)
+    is_compiled = attention == "flex" if args.compile is None else args.compile
+    if attention == "flex" and not is_compiled:
+        raise ValueError(
+            "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
+        )
+
+    # 2. Models
+    tokenizer, text_encoder, vae, scheduler, transformer = load_models(args, accelerator)
+    transformer.train()
+    if args.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if is_compiled:
+        transformer.compile_repeated_blocks()
+    trained = {"transformer": transformer}
+    if args.train_text_encoder:
+        trained["text_encoder"] = text_encoder
+    if args.fsdp:
+        for model in trained.values():
+            shard_model(model.to(device))
+        wrapped = trained
+    else:
+        wrapped = {name: accelerator.prepare(model) for name, model in trained.items()}
+
+    # 3. Optimiser, averages, data
+    parameters = [parameter for model in trained.values() for parameter in model.parameters()]
+    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+    not_decayed = [parameter for parameter in parameters if parameter.ndim < 2]
+    bare_optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": not_decayed, "weight_decay": 0.0}],
+        args.learning_rate,
+        (args.adam_beta1, args.adam_beta2),
+        fused=True,
+    )
+    lr_scheduler = get_scheduler(
+        args.lr_scheduler,
+        bare_optimizer,
+        num_warmup_steps=args.lr_warmup_steps,
+        num_training_steps=args.max_train_steps,
+    )
+    optimizer = accelerator.prepare(bare_optimizer)
+    averages = {name: make_average(model, args.ema_decay) for name, model in trained.items()}
+    batches = make_batches(
+        args,
+        args.train_batch_size,
+        seed=args.seed,
+        device=device,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        log_dir=args.output_dir,
+        vae=vae,
+        scheduler=scheduler,
+        text_encoder=None if args.train_text_encoder else text_encoder,
+    )
+    shared = {"lr_scheduler": lr_scheduler}
+    if accelerator.scaler is not None:
+        shared["scaler"] = accelerator.scaler
+    state = TrainingState(trained, [bare_optimizer], averages, shared, {"data": batches})
+    if args.report_to != "none":
+        accelerator.init_trackers("text_to_video", {key: str(value) for key, value in vars(args).items()})
+
+    # 4. Train
+    backend = attention_backend("flex" if attention == "flex" else "native")
+    with backend, TrainingLoop(accelerator, state, args) as loop:
+        for step in loop:
+            strength = 0.0 if args.no_error_correction else corruption_strength(step, args.corruption_warmup_steps)
+            for _ in range(args.gradient_accumulation_steps):
+                batch = next(batches)
+                with accelerator.accumulate(*wrapped.values()):
+                    with accelerator.autocast():
+                        maps = batch_to_maps(batch, scheduler, vae, strength)
+                        if "text_states" in batch and not args.train_text_encoder:
+                            text_states, text_mask = batch["text_states"], batch["text_mask"]
+                        else:
+                            with torch.set_grad_enabled(args.train_text_encoder):
+                                captions = [clean_prompt(caption) for caption in batch["captions"]]
+                                text_states, text_mask = encode_captions(
+                                    captions,
+                                    tokenizer,
+                                    wrapped.get("text_encoder", text_encoder),
+                                    args.max_sequence_length,
+                                    device,
+                                )
+                        logits, target_bits = predict_bits(
+                            wrapped["transformer"],
+                            scheduler,
+                            maps,
+                            text_states,
+                            text_mask,
+                            args.text_drop_probability,
+                            attention,
+                            args.frame_window,
+                            args.frame_mask_probability,
+                        )
+                    scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
+                    loss = bit_cross_entropy(logits, target_bits, scale_schedule, args.scale_weighting)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                loop.watch(batch, loss=loss)
+            for name, model in trained.items():
+                update_average(averages[name], model)
+            loop.watch_gradients(gradient_norm=norm)
+
+            if loop.is_logging_step:
+                values = {"lr": lr_scheduler.get_last_lr()[0], "corruption_strength": strength}
+                values |= bit_metrics(logits, target_bits, scale_schedule)
+                loop.log(values, show=("token_accuracy/scale_0",))
+            if loop.is_validation_step:
+                with ExitStack() as stack:
+                    stack.enter_context(attention_backend("native"))
+                    pipeline = averaged_pipeline(
+                        stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler
+                    )
+                    if accelerator.is_main_process:
+                        validate(args, accelerator, pipeline, batch["captions"], loop.step)
+                accelerator.wait_for_everyone()
+            lr_scheduler.step()
+
+    # 5. Save the pipeline with the averaged weights
+    with ExitStack() as stack:
+        pipeline = averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler)
+        if accelerator.is_main_process and not loop.is_stopped:
+            save_pipeline(args, accelerator, pipeline, loop)
+    accelerator.end_training()
+
+
+def averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler):
+    """A pipeline with averaged weights on the main process, until `stack` is closed."""
+    models = {
+        name: stack.enter_context(averaged_weights(model, averages[name], accelerator.is_main_process))
+        for name, model in trained.items()
+    }
+    # Compiled for whole sequences; a cached step has other shapes.
+    stack.callback(torch.compiler.set_stance, "default")
+    torch.compiler.set_stance("force_eager")
+    if not accelerator.is_main_process:
+        return None
+    components = {"text_encoder": text_encoder} | models
+    return VideoARPipeline(tokenizer=tokenizer, vae=vae, scheduler=scheduler, **components)
+
+
+def validate(args, accelerator, pipeline, captions, step):
+    """Generates videos and hands them to the trackers."""
+    strips = sample_validation_videos(
+        pipeline,
+        args.validation_prompts or captions[: args.num_validation_videos],
+        args.output_dir / "validation" / f"step-{step:07d}",
+        args.height,
+        args.width,
+        args.num_frames,
+        args.validation_guidance_scale,
+        args.seed,
+        args.validation_fps,
+    )
+    log_images(accelerator, "validation", strips, step)
+
+
+def save_pipeline(args, accelerator, pipeline, loop):
+    folder = args.output_dir / "pipeline"
+    pipeline.save_pretrained(folder)
+    save_model_card(
+        folder,
+        description="A text-to-video model by next-frame and next-scale prediction "
+        "([VideoAR](https://huggingface.co/papers/2601.05966)), trained with videoar_pipelines.",
+        usage="from videoar_pipelines import VideoARPipeline\nfrom videoar_pipelines.utils import save_video\n\n"
+        f'pipe = VideoARPipeline.from_pretrained("{args.hub_model_id or folder}")\n'
+        f'video = pipe("...", num_frames={args.num_frames}, height={args.height}, width={args.width}).frames[0]\n'
+        'save_video(video, "video.mp4", fps=8)',
+        facts={
+            "data": args.data,
+            "clips": f"{args.num_frames} frames of {args.height}x{args.width}",
+            "steps": str(loop.step),
+            "clips per step": str(
+                args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+            ),
+            "hardware": hardware_name(accelerator),
+            "weights": f"exponential average, decay {args.ema_decay}",
+        },
+        args=args,
+        final_values=loop.last_logs,
+        tags=["text-to-video"],
+        base_model=args.pretrained_transformer or args.pretrained_pipeline,
+    )
+    logger.info("Saved the pipeline to %s.", folder)
+    if args.push_to_hub:
+        push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
+
+
+if __name__ == "__main__":
+    main(parse_args())

@@ -1,0 +1,241 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# /// script
+# dependencies = ["videoar_pipelines[train]"]
+# ///
+"""
+Fine-tunes a text-to-video pipeline with LoRA layers (peft), saved in diffusers' layout: `pipe.load_lora_weights(folder)`.
+
+    accelerate launch train_text_to_video_lora.py --pretrained_pipeline checkpoints/videoar --data folder/manifest.jsonl \
+        --output_dir runs/lora
+"""
+
+import argparse
+import logging
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import _collate_lora_metadata, cast_training_params
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+
+from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
+from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
+from videoar_pipelines.training.components import encode_captions
+from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
+from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.losses import bit_cross_entropy, bit_metrics
+from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.sharding import averaged_weights
+from videoar_pipelines.training.teacher_forcing import predict_bits, sample_validation_videos
+from videoar_pipelines.training.training_state import (
+    TrainingState,
+    make_average,
+    trainable_parameters,
+    update_average,
+)
+
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_run_arguments(parser, learning_rate=1e-4, lr_warmup_steps=50, weight_decay=0.01, ema_decay=0.99)
+    add_data_arguments(parser)
+    parser.add_argument("--pretrained_pipeline", required=True, help="Folder or Hub id of the pipeline to fine-tune.")
+    parser.add_argument("--train_batch_size", type=int, default=1, help="Clips per process and batch.")
+    parser.add_argument("--max_sequence_length", type=int, help="Text tokens; the transformer's longest by default.")
+
+    lora = parser.add_argument_group("LoRA")
+    lora.add_argument("--rank", type=int, default=16)
+    lora.add_argument("--lora_alpha", type=int, default=16, help="The layers are scaled by alpha / rank.")
+    lora.add_argument("--lora_dropout", type=float, default=0.0)
+    lora.add_argument(
+        "--lora_layers",
+        nargs="+",
+        default=["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"],
+        help="Endings of the names of the layers that get one.",
+    )
+
+    parser.add_argument("--text_drop_probability", type=float, default=0.1, help="For classifier-free guidance.")
+    parser.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
+    parser.add_argument("--validation_prompts", nargs="*", help="No validation videos without them.")
+    parser.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
+    parser.add_argument("--validation_fps", type=int, default=8)
+    args = parse_args_with_config_file(parser, arguments)
+    if args.fsdp:
+        raise ValueError("`--fsdp` is for training all weights: LoRA layers are small, so train them without it.")
+    return args
+
+
+def save_lora(transformer, folder):
+    VideoARPipeline.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer),
+        **_collate_lora_metadata({"transformer": transformer}),
+    )
+
+
+def main(args):
+    # 1. Processes, seeds, folders
+    accelerator = start_run(args)
+    device = accelerator.device
+
+    # 2. Models: everything is frozen, in the precision of the computation; the LoRA layers are float32
+    frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+    pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
+    vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
+    for model in (pipeline.text_encoder, vae, transformer):
+        model.requires_grad_(False)
+    transformer.add_adapter(
+        LoraConfig(
+            r=args.rank,
+            lora_alpha=args.lora_alpha,
+            lora_dropout=args.lora_dropout,
+            target_modules=args.lora_layers,
+            init_lora_weights="gaussian",
+        )
+    )
+    cast_training_params(transformer, dtype=torch.float32)
+    transformer.train()
+    if args.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    max_sequence_length = args.max_sequence_length or transformer.config.max_text_length
+
+    # 3. Optimiser, averages, data
+    parameters = [parameter for _, parameter in trainable_parameters(transformer)]
+    bare_optimizer = torch.optim.AdamW(
+        parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), weight_decay=args.weight_decay
+    )
+    lr_scheduler = get_scheduler(
+        args.lr_scheduler,
+        bare_optimizer,
+        num_warmup_steps=args.lr_warmup_steps,
+        num_training_steps=args.max_train_steps,
+    )
+    wrapped, optimizer = accelerator.prepare(transformer, bare_optimizer)
+    average = make_average(transformer, args.ema_decay)
+    batches = make_batches(
+        args,
+        args.train_batch_size,
+        seed=args.seed,
+        device=device,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        log_dir=args.output_dir,
+        vae=vae,
+        scheduler=scheduler,
+        text_encoder=pipeline.text_encoder,
+    )
+    shared = {"lr_scheduler": lr_scheduler}
+    if accelerator.scaler is not None:
+        shared["scaler"] = accelerator.scaler
+    state = TrainingState(
+        {"transformer": transformer},
+        [bare_optimizer],
+        {"transformer": average},
+        shared,
+        {"data": batches},
+        save_extra=lambda folder: save_lora(transformer, folder),
+    )
+    if args.report_to != "none":
+        accelerator.init_trackers("text_to_video_lora", {key: str(value) for key, value in vars(args).items()})
+    num_weights = sum(parameter.numel() for parameter in parameters)
+    logger.info("%.2f million weights in LoRA layers of rank %d.", num_weights / 1e6, args.rank)
+
+    # 4. Train
+    with TrainingLoop(accelerator, state, args) as loop:
+        for _ in loop:
+            for _ in range(args.gradient_accumulation_steps):
+                batch = next(batches)
+                with accelerator.accumulate(wrapped):
+                    with accelerator.autocast():
+                        maps = batch_to_maps(batch, scheduler, vae, 0.0 if args.no_error_correction else 1.0)
+                        if "text_states" in batch:
+                            text_states, text_mask = batch["text_states"], batch["text_mask"]
+                        else:
+                            captions = [clean_prompt(caption) for caption in batch["captions"]]
+                            text_states, text_mask = encode_captions(
+                                captions, pipeline.tokenizer, pipeline.text_encoder, max_sequence_length, device
+                            )
+                        logits, target_bits = predict_bits(
+                            wrapped, scheduler, maps, text_states, text_mask, args.text_drop_probability
+                        )
+                    scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
+                    loss = bit_cross_entropy(logits, target_bits, scale_schedule)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                loop.watch(batch, loss=loss)
+            update_average(average, transformer)
+            loop.watch_gradients(gradient_norm=norm)
+
+            if loop.is_logging_step:
+                values = {"lr": lr_scheduler.get_last_lr()[0]} | bit_metrics(logits, target_bits, scale_schedule)
+                loop.log(values, show=("token_accuracy/scale_0",))
+            if loop.is_validation_step and args.validation_prompts:
+                with averaged_weights(transformer, average, accelerator.is_main_process):
+                    if accelerator.is_main_process:
+                        strips = sample_validation_videos(
+                            pipeline,
+                            args.validation_prompts,
+                            args.output_dir / "validation" / f"step-{loop.step:07d}",
+                            args.height,
+                            args.width,
+                            args.num_frames,
+                            args.validation_guidance_scale,
+                            args.seed,
+                            args.validation_fps,
+                        )
+                        log_images(accelerator, "validation", strips, loop.step)
+                accelerator.wait_for_everyone()
+            lr_scheduler.step()
+
+    # 5. Save the averaged LoRA layers
+    if accelerator.is_main_process and not loop.is_stopped:
+        folder = args.output_dir / "lora"
+        with averaged_weights(transformer, average, accelerator.is_main_process):
+            save_lora(transformer, folder)
+        save_model_card(
+            folder,
+            description=f"LoRA layers for `{args.pretrained_pipeline}`, trained with videoar_pipelines.",
+            usage="from videoar_pipelines import VideoARPipeline\n\n"
+            f'pipe = VideoARPipeline.from_pretrained("{args.pretrained_pipeline}")\n'
+            f'pipe.load_lora_weights("{args.hub_model_id or folder}")',
+            facts={
+                "data": args.data,
+                "steps": str(loop.step),
+                "rank": str(args.rank),
+                "hardware": hardware_name(accelerator),
+                "weights": f"exponential average, decay {args.ema_decay}",
+            },
+            args=args,
+            final_values=loop.last_logs,
+            tags=["text-to-video", "lora"],
+            base_model=args.pretrained_pipeline,
+        )
+        logger.info("Saved the LoRA layers to %s.", folder)
+        if args.push_to_hub:
+            push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(parse_args())

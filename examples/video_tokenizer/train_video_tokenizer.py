@@ -1,0 +1,329 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# /// script
+# dependencies = ["videoar_pipelines[train]"]
+# ///
+"""
+Trains the tokenizer, `AutoencoderVideoAR`, with the objective of VideoAR section 4.1: reconstruction, perceptual, adversarial,
+commitment and entropy terms.
+
+    accelerate launch train_video_tokenizer.py --vae_config configs/vae.json --output_dir runs/tokenizer
+    accelerate launch train_video_tokenizer.py --config_file configs/finetune_from_infinity.yaml --output_dir runs/tokenizer
+"""
+
+import argparse
+import json
+import logging
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from diffusers.optimization import get_scheduler
+from PIL import Image
+
+from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
+from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.data import SPLITS, add_data_arguments, make_batches
+from videoar_pipelines.training.discriminator import (
+    ADVERSARIAL_LOSSES,
+    LeCamRegularizer,
+    VideoPatchDiscriminator,
+    adaptive_weight,
+    discriminator_balance,
+    discriminator_loss,
+    generator_loss,
+)
+from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.perceptual import PerceptualLoss
+from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.sharding import averaged_weights, shard_model
+from videoar_pipelines.training.tokenizer_metrics import (
+    bit_statistics,
+    bit_usage,
+    comparison_grid,
+    peak_signal_to_noise_ratio,
+    quality_by_scales,
+    random_scale_mask,
+    reconstructions_by_scales,
+    round_trip_flips,
+    usage_picture,
+)
+from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
+
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=100, weight_decay=0.01, ema_decay=0.999)
+    add_data_arguments(parser)
+    parser.add_argument("--train_batch_size", type=int, default=8, help="Clips per process and batch.")
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--vae_config", type=model_config, help="JSON: arguments of `AutoencoderVideoAR`, from scratch."
+    )
+    model.add_argument("--pretrained_vae", help="Folder or Hub id of a trained or converted tokenizer to start from.")
+    model.add_argument("--scheduler_config", type=model_config, default={}, help="JSON: for its scale schedules.")
+
+    terms = parser.add_argument_group("objective")
+    terms.add_argument("--reconstruction_loss", choices=["l1", "l2"], default="l2")
+    terms.add_argument("--reconstruction_weight", type=float, default=1.0)
+    terms.add_argument("--perceptual_weight", type=float, default=1.0)
+    terms.add_argument("--vgg_weights", help="torchvision's VGG16 file; the perceptual term is off without it.")
+    terms.add_argument("--lpips_weights", help="Linear heads of LPIPS for VGG; all channels weigh alike without it.")
+    terms.add_argument("--commitment_weight", type=float, default=0.1)
+    terms.add_argument("--entropy_weight", type=float, default=0.0)
+    terms.add_argument("--scale_drop_probability", type=float, default=0.0, help="Share of clips without fine scales.")
+    terms.add_argument("--adversarial_weight", type=float, default=0.0, help="0 trains without a discriminator.")
+    terms.add_argument("--adversarial_weight_mode", choices=["fixed", "adaptive"], default="fixed")
+    terms.add_argument("--adversarial_loss", choices=ADVERSARIAL_LOSSES, default="hinge")
+    terms.add_argument("--adversarial_start_step", type=int, default=0)
+    terms.add_argument("--lecam_weight", type=float, default=0.001)
+    terms.add_argument("--lecam_decay", type=float, default=0.999)
+    terms.add_argument("--discriminator_learning_rate", type=float, default=1e-4)
+    terms.add_argument("--discriminator_channels", type=int, default=64, help="Width of its first layer.")
+    terms.add_argument("--discriminator_layers", type=int, default=3)
+
+    validation = parser.add_argument_group("validation")
+    validation.add_argument(
+        "--validation_split", choices=SPLITS, default="validation", help="Which split of the data to reconstruct."
+    )
+    validation.add_argument("--validation_batches", type=int, default=1)
+
+    args = parse_args_with_config_file(parser, arguments)
+    if (args.vae_config is None) == (args.pretrained_vae is None):
+        raise ValueError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
+    if args.fsdp and args.adversarial_weight_mode == "adaptive":
+        raise ValueError(
+            "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
+        )
+    return args
+
+
+def validate(vae, videos, scheduler, folder, step):
+    """
+    Reconstructs batches of clips with 1 to K scales. Returns the numbers to log, means over the batches, and pictures of the
+    first batch; writes both to `folder`.
+    """
+    results, pictures, usage = {}, {}, None
+    for video in (batch.to(vae.device) for batch in videos):
+        schedule = scheduler.get_scale_schedule(*(side // vae.spatial_compression_ratio for side in video.shape[-2:]))
+        with torch.no_grad():
+            bits = vae.quantize(vae.encode(video).latents, schedule).bits
+        reconstructions = reconstructions_by_scales(vae, bits, schedule)
+        values = (
+            quality_by_scales(video, reconstructions) | round_trip_flips(vae, bits, schedule) | bit_statistics(bits)
+        )
+        for name, value in values.items():
+            results.setdefault(name, []).append(value)
+        if usage is None:
+            usage = bit_usage(bits)
+            pictures = {"reconstruction": comparison_grid(video, reconstructions), "bit_usage": usage_picture(usage)}
+    results = {name: sum(values) / len(values) for name, values in results.items()}
+
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        Image.fromarray(picture.numpy()).save(folder / f"step-{step:07d}-{name}.png")
+    report = {"step": step, **results, "bit_usage": [[round(bit, 4) for bit in scale] for scale in usage.tolist()]}
+    with open(folder / "validation.jsonl", "a") as file:
+        file.write(json.dumps(report) + "\n")
+    return {f"validation/{name}": value for name, value in results.items()}, pictures
+
+
+def main(args):
+    # 1. Processes, seeds, folders
+    accelerator = start_run(args)
+    device = accelerator.device
+
+    # 2. Models
+    if args.pretrained_vae is not None:
+        vae = AutoencoderVideoAR.from_pretrained(args.pretrained_vae)
+    else:
+        vae = AutoencoderVideoAR.from_config(args.vae_config)
+    scheduler = VideoARScheduler.from_config(args.scheduler_config)
+    vae.train()
+    if args.gradient_checkpointing:
+        vae.enable_gradient_checkpointing()
+    if args.fsdp:
+        shard_model(vae.to(device))
+    perceptual = None
+    if args.vgg_weights is not None:
+        perceptual = PerceptualLoss.from_files(args.vgg_weights, args.lpips_weights).to(device)
+    else:
+        logger.info("The perceptual loss is off: no `--vgg_weights`.")
+    trains_discriminator = args.adversarial_weight > 0
+
+    # 3. Optimisers, averages, data
+    betas = (args.adam_beta1, args.adam_beta2)
+    optimizer = torch.optim.AdamW(vae.parameters(), args.learning_rate, betas, weight_decay=args.weight_decay)
+    lr_scheduler = get_scheduler(
+        args.lr_scheduler,
+        optimizer,
+        num_warmup_steps=args.lr_warmup_steps,
+        num_training_steps=args.max_train_steps,
+    )
+    models, optimizers, shared = {"vae": vae}, [optimizer], {"lr_scheduler": lr_scheduler}
+    if trains_discriminator:
+        discriminator = VideoPatchDiscriminator(
+            base_channels=args.discriminator_channels, num_layers=args.discriminator_layers
+        )
+        lecam = LeCamRegularizer(args.lecam_decay).to(device)
+        discriminator_optimizer = torch.optim.AdamW(
+            discriminator.parameters(), args.discriminator_learning_rate, betas, weight_decay=args.weight_decay
+        )
+        models |= {"discriminator": discriminator, "lecam": lecam}
+        optimizers.append(discriminator_optimizer)
+        wrapped_discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
+    wrapped_vae = vae if args.fsdp else accelerator.prepare(vae)
+    optimizer = accelerator.prepare(optimizer)
+    average = make_average(vae, args.ema_decay)
+    if accelerator.scaler is not None:
+        shared["scaler"] = accelerator.scaler
+    batches = make_batches(
+        args,
+        args.train_batch_size,
+        seed=args.seed,
+        device=device,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        log_dir=args.output_dir,
+    )
+    # Read now: data without this split must not end the run at its first validation.
+    held_out = []
+    if accelerator.is_main_process:
+        held_out = make_batches(args, args.train_batch_size, split=args.validation_split, log_dir=args.output_dir)
+        held_out = [batch["pixel_values"] for batch in islice(held_out, args.validation_batches)]
+    state = TrainingState(models, optimizers, {"vae": average}, shared, {"data": batches})
+    if args.report_to != "none":
+        accelerator.init_trackers("video_tokenizer", {key: str(value) for key, value in vars(args).items()})
+
+    # 4. Train
+    distance = F.l1_loss if args.reconstruction_loss == "l1" else F.mse_loss
+    with TrainingLoop(accelerator, state, args) as loop:
+        for step in loop:
+            is_adversarial = trains_discriminator and step >= args.adversarial_start_step
+            for _ in range(args.gradient_accumulation_steps):
+                batch = next(batches)
+                video = batch["pixel_values"]
+                latent_size = (side // vae.spatial_compression_ratio for side in video.shape[-2:])
+                schedule = scheduler.get_scale_schedule(*latent_size)
+                scale_mask = None
+                if args.scale_drop_probability > 0:
+                    scale_mask = random_scale_mask(len(video), len(schedule), args.scale_drop_probability, device)
+                with accelerator.accumulate(wrapped_vae, *([wrapped_discriminator] if is_adversarial else [])):
+                    # 4.1 The tokenizer
+                    with accelerator.autocast():
+                        output = wrapped_vae(video, schedule, scale_mask)
+                        perceptual_loss = (
+                            perceptual(video, output.sample) if perceptual else torch.zeros((), device=device)
+                        )
+                    reconstruction = output.sample.float()
+                    losses = {
+                        "reconstruction": args.reconstruction_weight * distance(reconstruction, video),
+                        "perceptual": args.perceptual_weight * perceptual_loss,
+                        "commitment": args.commitment_weight * output.commitment_loss,
+                        "entropy": args.entropy_weight * output.entropy_loss,
+                    }
+                    if is_adversarial:
+                        discriminator.requires_grad_(False)
+                        with accelerator.autocast():
+                            fake_logits = discriminator(reconstruction)
+                        discriminator.requires_grad_(True)
+                        adversarial = generator_loss(fake_logits.float(), args.adversarial_loss)
+                        balance = torch.ones((), device=device)
+                        if args.adversarial_weight_mode == "adaptive":
+                            on_pixels = losses["reconstruction"] + losses["perceptual"]
+                            balance = adaptive_weight(on_pixels, adversarial, vae.decoder.conv_out.weight)
+                        losses["adversarial"] = args.adversarial_weight * balance * adversarial
+                    loss = sum(losses.values())
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(vae.parameters(), args.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+                    # 4.2 The discriminator
+                    if is_adversarial:
+                        both = torch.cat([video, reconstruction.detach()])
+                        with accelerator.autocast():
+                            real_logits, fake_logits = wrapped_discriminator(both).float().chunk(2)
+                        losses["discriminator"] = discriminator_loss(real_logits, fake_logits, args.adversarial_loss)
+                        losses["lecam"] = args.lecam_weight * lecam(real_logits, fake_logits)
+                        accelerator.backward(losses["discriminator"] + losses["lecam"])
+                        lecam.update(real_logits, fake_logits)
+                        if accelerator.sync_gradients:
+                            accelerator.clip_grad_norm_(discriminator.parameters(), args.max_grad_norm)
+                        discriminator_optimizer.step()
+                        discriminator_optimizer.zero_grad()
+                loop.watch(batch, loss=loss, **{f"loss/{name}": value for name, value in losses.items()})
+            update_average(average, vae)
+            loop.watch_gradients(gradient_norm=norm)
+
+            if loop.is_logging_step:
+                values = bit_statistics(output.bits) | {
+                    "psnr": peak_signal_to_noise_ratio(video, reconstruction),
+                    "latents_rms": output.latents.float().square().mean().sqrt().item(),
+                    "lr": lr_scheduler.get_last_lr()[0],
+                }
+                if is_adversarial:
+                    values |= discriminator_balance(real_logits, fake_logits) | {"adaptive_weight": balance.item()}
+                loop.log(values, show=("psnr",))
+            if loop.is_validation_step:
+                with averaged_weights(vae, average, accelerator.is_main_process) as averaged:
+                    if accelerator.is_main_process:
+                        values, pictures = validate(
+                            averaged, held_out, scheduler, args.output_dir / "validation", loop.step
+                        )
+                        accelerator.log(values, step=loop.step)
+                        for name, picture in pictures.items():
+                            log_images(accelerator, name, picture[None].numpy(), loop.step)
+                accelerator.wait_for_everyone()
+            lr_scheduler.step()
+
+    # 5. Save the averaged weights
+    with averaged_weights(vae, average, accelerator.is_main_process) as averaged:
+        if accelerator.is_main_process and not loop.is_stopped:
+            folder = args.output_dir / "vae"
+            averaged.save_pretrained(folder)
+            save_model_card(
+                folder,
+                description="A causal video tokenizer with a multi-scale bitwise quantiser, trained with videoar_pipelines.",
+                usage="from videoar_pipelines import AutoencoderVideoAR\n\n"
+                f'vae = AutoencoderVideoAR.from_pretrained("{args.hub_model_id or folder}")',
+                facts={
+                    "data": args.data,
+                    "steps": str(loop.step),
+                    "clips per step": str(
+                        args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+                    ),
+                    "hardware": hardware_name(accelerator),
+                    "weights": f"exponential average, decay {args.ema_decay}",
+                },
+                args=args,
+                final_values=loop.last_logs,
+                tags=["video-tokenizer"],
+                base_model=args.pretrained_vae,
+            )
+            logger.info("Saved the tokenizer to %s.", folder)
+            if args.push_to_hub:
+                push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(parse_args())

@@ -1,0 +1,167 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Command lines of the training scripts: the flags they share, and YAML files whose values are defaults of the flags."""
+
+import argparse
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def model_config(text: str) -> dict[str, Any]:
+    """
+    The value of a flag that takes the configuration of a model: a JSON file, or JSON itself (in a YAML file, a mapping).
+
+    Raises:
+        `argparse.ArgumentTypeError`: It is neither, or the JSON is no object.
+    """
+    is_inline = text.lstrip().startswith("{")
+    if not is_inline and not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no file. Pass a JSON file, or JSON that starts with '{{'.")
+    try:
+        config = json.loads(text if is_inline else Path(text).read_text())
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid JSON: {error}")
+    if not isinstance(config, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} has to hold a JSON object, got {type(config).__name__}.")
+    return config
+
+
+def parse_args_with_config_file(
+    parser: argparse.ArgumentParser, arguments: list[str] | None = None
+) -> argparse.Namespace:
+    """
+    Parses a command line whose `--config_file` names YAML files of flags. A flag on the command line overrides the files.
+
+    Args:
+        parser (`argparse.ArgumentParser`): With all flags but `--config_file`, which is added here.
+        arguments (`list[str]`, *optional*): Instead of the process's command line.
+
+    Raises:
+        `ValueError`: A file has a key that is no flag, or a value of the wrong kind.
+    """
+    parser.add_argument(
+        "--config_file",
+        type=Path,
+        nargs="+",
+        help="YAML files of flags; each overrides those before it, and the command line all.",
+    )
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config_file", type=Path, nargs="+", default=[])
+    paths = finder.parse_known_args(arguments)[0].config_file
+    from_files = [argument for path in paths for argument in _arguments_from_file(parser, path)]
+    return parser.parse_args([*from_files, *arguments])
+
+
+def _arguments_from_file(parser: argparse.ArgumentParser, path: Path) -> list[str]:
+    """The YAML file as a command line, so that argparse checks types, choices and required flags of both alike."""
+    import yaml
+
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError(f"`--config_file` {path} has to hold a mapping of flags to values.")
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    arguments = []
+    for key, value in values.items():
+        if key not in actions or key == "config_file":
+            nearest = difflib.get_close_matches(str(key), actions, n=1)
+            hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
+            raise ValueError(f"`--config_file` {path} has the unknown key `{key}`.{hint}")
+        if value is None:
+            continue
+        arguments.extend(_flag_arguments(actions[key], key, value, path))
+    return arguments
+
+
+def _flag_arguments(action: argparse.Action, key: str, value: Any, path: Path) -> list[str]:
+    option = action.option_strings[0]
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError(f"`{key}` in {path} is a switch: its value has to be true or false, got {value!r}.")
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return [action.option_strings[0 if value else 1]]
+        return [option] if value else []
+    if isinstance(value, bool):
+        raise ValueError(
+            f"`{key}` in {path} is {value}, but it is no switch. YAML reads yes, no, on and off as true and false: put the "
+            "value in quotes."
+        )
+    if isinstance(value, list):
+        if action.nargs not in ("*", "+"):
+            raise ValueError(f"`{key}` in {path} takes one value, got the list {value}.")
+        return [option, *(str(item) for item in value)]
+    return [f"{option}={json.dumps(value) if isinstance(value, dict) else value}"]
+
+
+def add_run_arguments(
+    parser: argparse.ArgumentParser,
+    learning_rate: float,
+    lr_warmup_steps: int,
+    weight_decay: float,
+    ema_decay: float,
+) -> None:
+    """
+    Adds the flags that every training script has: the run's folder, optimisation, precision, checkpoints, logging, the Hub.
+
+    Args:
+        parser (`argparse.ArgumentParser`): Changed in place.
+        learning_rate (`float`): A default.
+        lr_warmup_steps (`int`): A default.
+        weight_decay (`float`): A default.
+        ema_decay (`float`): A default.
+    """
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--output_dir", type=Path, required=True, help="Checkpoints, logs and results; shared by all hosts."
+    )
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--max_train_steps", type=int, default=5000, help="Optimiser steps.")
+
+    optimisation = parser.add_argument_group("optimisation")
+    optimisation.add_argument("--gradient_accumulation_steps", type=int, default=1, help="Batches per optimiser step.")
+    optimisation.add_argument("--learning_rate", type=float, default=learning_rate)
+    optimisation.add_argument("--lr_scheduler", default="cosine", help="A schedule that diffusers knows.")
+    optimisation.add_argument("--lr_warmup_steps", type=int, default=lr_warmup_steps)
+    optimisation.add_argument("--adam_beta1", type=float, default=0.9)
+    optimisation.add_argument("--adam_beta2", type=float, default=0.95)
+    optimisation.add_argument("--weight_decay", type=float, default=weight_decay)
+    optimisation.add_argument("--max_grad_norm", type=float, default=1.0)
+    optimisation.add_argument("--ema_decay", type=float, default=ema_decay, help="Of the averaged weights.")
+
+    machine = parser.add_argument_group("memory and speed")
+    machine.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], help="accelerate's setting by default.")
+    machine.add_argument("--gradient_checkpointing", action=argparse.BooleanOptionalAction, default=False)
+    machine.add_argument(
+        "--fsdp",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="Shard weights, gradients and optimiser state over all processes (FSDP2).",
+    )
+
+    checkpoints = parser.add_argument_group("checkpoints")
+    checkpoints.add_argument("--checkpointing_steps", type=int, default=1000)
+    checkpoints.add_argument("--checkpoints_total_limit", type=int, default=2)
+    checkpoints.add_argument("--resume_from_checkpoint", help="'latest', or the name or folder of a checkpoint.")
+
+    logs = parser.add_argument_group("logs")
+    logs.add_argument("--logging_steps", type=int, default=50)
+    logs.add_argument("--validation_steps", type=int, default=1000)
+    logs.add_argument("--report_to", default="tensorboard", help="A tracker that accelerate knows, or 'none'.")
+
+    hub = parser.add_argument_group("Hub")
+    hub.add_argument("--push_to_hub", action=argparse.BooleanOptionalAction, default=False)
+    hub.add_argument("--hub_model_id", help="Repository to push to; the name of --output_dir by default.")

@@ -1,0 +1,139 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The transformer that fits a tokenizer, a text encoder and a scheduler, and the text it reads."""
+
+import argparse
+from typing import Any
+
+import torch
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+from ..models.autoencoder_videoar import AutoencoderVideoAR
+from ..models.transformer_videoar import TRANSFORMER_CONFIGS
+from ..schedulers.scheduling_videoar import VideoARScheduler
+from .arguments import model_config
+
+
+def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, T5EncoderModel]:
+    """
+    Tokenizer and text encoder of a folder or Hub id: of a pipeline, in its folders `tokenizer` and `text_encoder`, or of a T5
+    such as `google/flan-t5-xl`.
+
+    Args:
+        source (`str`): Folder or Hub id.
+        dtype (`torch.dtype`): Of the encoder.
+    """
+    try:
+        T5Config.from_pretrained(source, subfolder="text_encoder")
+        folders = ("tokenizer", "text_encoder")
+    except OSError:
+        folders = ("", "")
+    tokenizer = T5TokenizerFast.from_pretrained(source, subfolder=folders[0])
+    return tokenizer, T5EncoderModel.from_pretrained(source, subfolder=folders[1], dtype=dtype)
+
+
+def transformer_config(text: str) -> dict[str, Any]:
+    """The value of `--transformer_config`: a size of the paper (`L`, `XL`, `4B`), a JSON file, or JSON itself."""
+    if text in TRANSFORMER_CONFIGS:
+        return dict(TRANSFORMER_CONFIGS[text])
+    try:
+        return model_config(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} Or one of {', '.join(TRANSFORMER_CONFIGS)}.")
+
+
+def decided_transformer_config(
+    vae: AutoencoderVideoAR,
+    text_encoder: T5EncoderModel,
+    scheduler: VideoARScheduler,
+    height: int,
+    width: int,
+    num_frames: int,
+    max_sequence_length: int,
+) -> dict[str, Any]:
+    """
+    What the other components and the training clips decide in the configuration of a [`VideoARTransformer3DModel`].
+
+    Args:
+        vae ([`AutoencoderVideoAR`]): Decides the number of bits.
+        text_encoder (`T5EncoderModel`): Decides the width of the text states.
+        scheduler ([`VideoARScheduler`]): Decides the channels of the inputs.
+        height (`int`): Pixels of a training clip; with the next two the pipeline's default size.
+        width (`int`): Pixels.
+        num_frames (`int`): Pixel frames.
+        max_sequence_length (`int`): Longest text, in tokens.
+    """
+    return _required_widths(vae, text_encoder, scheduler) | {
+        "max_text_length": max_sequence_length,
+        "sample_height": height // vae.spatial_compression_ratio,
+        "sample_width": width // vae.spatial_compression_ratio,
+        "sample_frames": (num_frames - 1) // vae.temporal_compression_ratio + 1,
+    }
+
+
+def check_components(
+    transformer_config: dict[str, Any],
+    vae: AutoencoderVideoAR,
+    text_encoder: T5EncoderModel,
+    scheduler: VideoARScheduler,
+    max_sequence_length: int,
+) -> None:
+    """
+    Raises:
+        `ValueError`: The transformer does not fit one of the other components.
+    """
+    for name, width in _required_widths(vae, text_encoder, scheduler).items():
+        if transformer_config[name] != width:
+            raise ValueError(
+                f"The transformer's `{name}` is {transformer_config[name]}, but the tokenizer, the text encoder and the "
+                f"scheduler's `previous_frame_context` ({scheduler.config.previous_frame_context!r}) need {width}."
+            )
+    if max_sequence_length > transformer_config["max_text_length"]:
+        raise ValueError(
+            f"`--max_sequence_length` is {max_sequence_length}, the transformer's longest text is "
+            f"{transformer_config['max_text_length']}: pass at most that."
+        )
+
+
+def _required_widths(
+    vae: AutoencoderVideoAR, text_encoder: T5EncoderModel, scheduler: VideoARScheduler
+) -> dict[str, int]:
+    num_bits = vae.config.latent_channels
+    reads_previous_frame = scheduler.config.previous_frame_context == "all_scales"
+    return {
+        "in_channels": num_bits * (2 if reads_previous_frame else 1),
+        "out_channels": num_bits,
+        "text_embed_dim": text_encoder.config.d_model,
+    }
+
+
+def encode_captions(
+    captions: list[str],
+    tokenizer: T5TokenizerFast,
+    text_encoder: T5EncoderModel,
+    max_sequence_length: int,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Text states `(B, max_sequence_length, C)` and their boolean mask `(B, max_sequence_length)`, `False` at padding. With
+    gradients if the text encoder's weights want them.
+    """
+    inputs = tokenizer(
+        captions,
+        padding="max_length",
+        max_length=max_sequence_length,
+        truncation=True,
+        return_tensors="pt",
+    ).to(device)
+    return text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state, inputs.attention_mask.bool()

@@ -1,0 +1,333 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+What all training scripts do around their own arithmetic: start the processes, count steps, watch the loss, show progress, log,
+save checkpoints and stop in time.
+"""
+
+import json
+import logging
+import math
+import os
+import platform
+import signal
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+from tqdm.auto import tqdm
+
+from .training_state import (
+    TrainingState,
+    find_checkpoint,
+    list_checkpoints,
+    remove_unfinished_checkpoints,
+    save_checkpoint,
+)
+
+
+logger = logging.getLogger(__name__)
+
+
+# 1. Before the first step
+
+
+def start_run(args: Namespace) -> Accelerator:
+    """
+    Starts accelerate, Python's logging, the random generators (alike in all processes, so that all build the same models)
+    and the run's folder.
+
+    Args:
+        args (`argparse.Namespace`): With the flags of `arguments.add_run_arguments`.
+    """
+    accelerator = Accelerator(
+        # Without this, accelerate takes each of several CPU processes for the only one.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=args.mixed_precision,
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_config=ProjectConfiguration(str(args.output_dir), str(args.output_dir / "logs")),
+    )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise ValueError(
+            f"`WORLD_SIZE` is {os.environ['WORLD_SIZE']}, but accelerate runs {accelerator.num_processes} process(es): each would "
+            "train by itself. Start them with torchrun, or with `accelerate launch --multi_gpu`."
+        )
+    if accelerator.distributed_type not in ("NO", "MULTI_GPU", "MULTI_CPU"):
+        raise ValueError(
+            f"accelerate's configuration asks for {accelerator.distributed_type.value}. Start plain processes (a "
+            "configuration with `distributed_type: MULTI_GPU`) and pass `--fsdp` to shard the training state."
+        )
+    if args.fsdp and accelerator.mixed_precision == "fp16":
+        raise ValueError("`--fsdp` does not scale gradients as fp16 needs it: pass `--mixed_precision bf16`.")
+    logging.basicConfig(
+        level=logging.INFO if accelerator.is_main_process else logging.ERROR,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    set_seed(args.seed)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    return accelerator
+
+
+def hardware_name(accelerator: Accelerator) -> str:
+    """For example `8 x NVIDIA H100`."""
+    is_cuda = accelerator.device.type == "cuda"
+    name = torch.cuda.get_device_name(accelerator.device) if is_cuda else f"CPU process ({platform.machine()})"
+    return f"{accelerator.num_processes} x {name}"
+
+
+# 2. Watching the loss
+
+
+class _Report:
+    """Scalars of one step, being averaged over the processes and copied to the CPU."""
+
+    def __init__(self, step: int, values: dict[str, torch.Tensor], stop_requested: bool, sources: list[str]):
+        self.step = step
+        self.names = list(values)
+        self.sources = sources
+        self.local = torch.stack([*values.values(), torch.full_like(next(iter(values.values())), stop_requested)])
+        reduced = self.local.clone()
+        if dist.is_initialized():
+            dist.all_reduce(reduced)
+            reduced /= dist.get_world_size()
+        self._event = None
+        self._copy = reduced
+        if reduced.is_cuda:
+            self._copy = torch.empty(reduced.shape, pin_memory=True)
+            self._copy.copy_(reduced, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> tuple[dict[str, float], bool]:
+        """Waits for the copy; mean values by name, and whether any process was asked to stop."""
+        if self._event is not None:
+            self._event.synchronize()
+        *values, stop = self._copy.tolist()
+        return dict(zip(self.names, values)), stop > 0
+
+
+# 3. The loop
+
+
+class TrainingLoop:
+    """
+    Counts optimiser steps. Iterating yields the number of steps done so far; the body of the `for` makes one more:
+
+    ```python
+    with TrainingLoop(accelerator, state, args) as loop:
+        for step in loop:
+            for _ in range(args.gradient_accumulation_steps):
+                ...
+                loop.watch(batch, loss=loss)
+                ...
+            loop.watch_gradients(norm)
+            if loop.is_logging_step:
+                loop.log({"lr": lr})
+    ```
+
+    After the body it stops the run if a watched value is not finite, writes checkpoints, and after a SIGTERM (what Slurm
+    sends) writes one and ends the iteration. Values are averaged over the processes together with the question whether to
+    stop. On a GPU they are read one step later, so that watching costs no wait; a checkpoint is written only when its own
+    step is known to be finite.
+
+    Args:
+        accelerator (`Accelerator`): The run's.
+        state ([`TrainingState`]): What checkpoints hold.
+        args (`argparse.Namespace`): With the flags of `arguments.add_run_arguments`.
+
+    Attributes:
+        last_logs (`dict[str, float]`): What was logged last.
+        is_stopped (`bool`): Whether the run ended early, after a SIGTERM.
+    """
+
+    def __init__(self, accelerator: Accelerator, state: TrainingState, args: Namespace):
+        self.accelerator = accelerator
+        self.state = state
+        self.args = args
+        self.last_logs = {}
+        self.is_stopped = False
+        self._stop_requested = False
+        self._step = 0
+        self._saved_step = None
+        self._watched = {}
+        self._sources = []
+        self._num_samples = 0
+        self._report = None
+        self._values = {}
+
+    def __enter__(self) -> "TrainingLoop":
+        self._previous_handler = signal.signal(signal.SIGTERM, self._request_stop)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        signal.signal(signal.SIGTERM, self._previous_handler)
+
+    def _request_stop(self, signal_number, frame) -> None:
+        self._stop_requested = True
+
+    def __iter__(self) -> Iterator[int]:
+        # 1. Resume; from here on every process has random numbers of its own
+        if self.accelerator.is_main_process:
+            remove_unfinished_checkpoints(self.args.output_dir)
+        self.accelerator.wait_for_everyone()
+        set_seed(self.args.seed, device_specific=True)
+        checkpoint = find_checkpoint(self.args.output_dir, self.args.resume_from_checkpoint)
+        first_step = 0
+        if checkpoint is not None:
+            first_step = self._saved_step = self.state.load(checkpoint)
+            logger.info("Continuing after step %d from %s.", first_step, checkpoint)
+
+        # 2. Steps
+        self._last_log_time = time.perf_counter()
+        with tqdm(
+            initial=first_step,
+            total=self.args.max_train_steps,
+            disable=not self.accelerator.is_main_process,
+            mininterval=1,
+            unit="step",
+        ) as self._progress:
+            for self._step in range(first_step, self.args.max_train_steps):
+                yield self._step
+                self._end_step()
+                if self.is_stopped:
+                    logger.info(
+                        "Stopped by SIGTERM after step %d: `--resume_from_checkpoint latest` goes on.", self.step
+                    )
+                    return
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done, the present one included."""
+        return self._step + 1
+
+    @property
+    def is_last_step(self) -> bool:
+        return self.step == self.args.max_train_steps
+
+    @property
+    def is_logging_step(self) -> bool:
+        return self.step % self.args.logging_steps == 0 or self.is_last_step
+
+    @property
+    def is_validation_step(self) -> bool:
+        return self.step % self.args.validation_steps == 0 or self.is_last_step
+
+    def watch(self, batch: dict[str, Any], **losses: torch.Tensor) -> None:
+        """
+        Watches scalars of a batch; those of the batches of one optimiser step are averaged.
+
+        Args:
+            batch (`dict`): Its `files` are counted, and named when a loss is not finite.
+            losses (`torch.Tensor`): Scalars by name. The one called `loss` is shown in the progress bar.
+        """
+        for name, loss in losses.items():
+            self._watched.setdefault(name, []).append(loss.detach().float())
+        self._sources.extend(batch["files"])
+        self._num_samples += len(batch["files"])
+
+    def watch_gradients(self, **norms: torch.Tensor) -> None:
+        """
+        Watches gradient norms, by name. With a gradient scaler (fp16) it does not: overflows are its daily bread, and it skips
+        such steps by itself.
+        """
+        if self.accelerator.scaler is None:
+            for name, norm in norms.items():
+                norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+                self._watched[name] = [norm.detach().float()]
+
+    def log(self, values: dict[str, float], show: tuple[str, ...] = ()) -> None:
+        """
+        Logs the step to the trackers and to `metrics.jsonl` in the run's folder: watched values, the given ones, speed and
+        memory. All processes call it.
+
+        Args:
+            values (`dict[str, float]`): Those of the main process are logged.
+            show (`tuple[str, ...]`): Names of values for the progress bar, beside the loss.
+        """
+        self._send_report()
+        self._read_report()
+        now = time.perf_counter()
+        num_samples = self._num_samples * self.accelerator.num_processes
+        logs = self._values | values | {"samples_per_second": num_samples / (now - self._last_log_time)}
+        if self.accelerator.device.type == "cuda":
+            logs["memory_gib"] = torch.cuda.max_memory_allocated(self.accelerator.device) / 2**30
+        self._num_samples, self._last_log_time = 0, now
+        self._progress.set_postfix({name: f"{logs[name]:.4g}" for name in ("loss", *show)}, refresh=False)
+        self.accelerator.log(logs, step=self.step)
+        if self.accelerator.is_main_process:
+            with open(self.args.output_dir / "metrics.jsonl", "a") as file:
+                file.write(json.dumps({"step": self.step, **logs}) + "\n")
+        self.last_logs = logs
+
+    def _end_step(self) -> None:
+        self._send_report()
+        is_due = self.step % self.args.checkpointing_steps == 0 or self.is_last_step
+        if is_due or not self.accelerator.device.type == "cuda":
+            self._read_report()
+        self._progress.update()
+        if (is_due or self.is_stopped) and self._saved_step != self.step:
+            self._read_report()
+            save_checkpoint(self.state, self.args.output_dir, self.step, self.args.checkpoints_total_limit)
+            self._saved_step = self.step
+        self.is_stopped = self.is_stopped and not self.is_last_step
+
+    def _send_report(self) -> None:
+        """Sends the values of this step on their way, after reading those of the step before."""
+        if self._watched:
+            self._read_report()
+            values = {name: torch.stack(losses).mean() for name, losses in self._watched.items()}
+            self._report = _Report(self.step, values, self._stop_requested, self._sources)
+            self._watched, self._sources = {}, []
+
+    def _read_report(self) -> None:
+        if self._report is None:
+            return
+        report, self._report = self._report, None
+        self._values, self.is_stopped = report.read()
+        if all(math.isfinite(value) for value in self._values.values()):
+            return
+        own = ", ".join(f"{name} {value:g}" for name, value in zip(report.names, report.local.tolist()))
+        checkpoints = list_checkpoints(self.args.output_dir)
+        raise FloatingPointError(
+            f"A value is not finite at step {report.step}: {self._values}. In process {self.accelerator.process_index}: {own}, "
+            f"from the batch {report.sources}. The last good checkpoint is "
+            f"{checkpoints[-1][1] if checkpoints else 'none: the run has not written one yet'}."
+        )
+
+
+# 4. Pictures
+
+
+def log_images(accelerator: Accelerator, name: str, images: np.ndarray, step: int) -> None:
+    """
+    Hands pictures to the trackers that can take them.
+
+    Args:
+        accelerator (`Accelerator`): The run's.
+        name (`str`): Of the pictures.
+        images (`np.ndarray` of shape `(N, H, W, 3)`): uint8.
+        step (`int`): Optimiser steps done.
+    """
+    for tracker in accelerator.trackers:
+        if tracker.name == "tensorboard":
+            tracker.log_images({name: images}, step=step, dataformats="NHWC")
+        elif tracker.name == "wandb":
+            tracker.log_images({name: list(images)}, step=step)

@@ -1,0 +1,79 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Model cards of trained models, and the way to the Hub."""
+
+import shlex
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from diffusers.utils.hub_utils import populate_model_card
+from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
+
+
+_TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ text }}\n"
+
+
+def save_model_card(
+    folder: Path,
+    description: str,
+    usage: str,
+    facts: dict[str, str],
+    args: Namespace,
+    final_values: dict[str, float],
+    tags: list[str],
+    base_model: str | None = None,
+) -> Path:
+    """
+    Writes `README.md` beside a trained model.
+
+    Args:
+        folder (`Path`): Of the model or pipeline.
+        description (`str`): What it is, a sentence or two.
+        usage (`str`): Python code that loads and uses it.
+        facts (`dict[str, str]`): What to know about the run, by name: data, steps, hardware, ...
+        args (`argparse.Namespace`): All settings of the run.
+        final_values (`dict[str, float]`): What was logged last.
+        tags (`list[str]`): For the Hub.
+        base_model (`str`, *optional*): What the training started from; the Hub is told if it is no local folder.
+
+    Returns:
+        `Path`: The card's.
+    """
+    settings = "\n".join(f"{name}: {value}" for name, value in sorted(vars(args).items()) if value is not None)
+    values = "\n".join(f"| {name} | {value:.5g} |" for name, value in final_values.items())
+    parts = [
+        f"# {folder.resolve().name}\n\n{description}",
+        f"## Use\n\n```python\n{usage}\n```",
+        "## Training\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()),
+        f"The command:\n\n```bash\n{shlex.join(['python', *sys.argv])}\n```",
+        f"Last values of the training log (training data, one batch per process):\n\n| value | |\n|---|---|\n{values}",
+        f"<details><summary>All settings</summary>\n\n```\n{settings}\n```\n\n</details>",
+    ]
+    if base_model is not None and Path(base_model).exists():
+        base_model = None
+    card = ModelCard.from_template(
+        card_data=ModelCardData(library_name="diffusers", base_model=base_model),
+        template_str=_TEMPLATE,
+        text="\n\n".join(parts),
+    )
+    path = folder / "README.md"
+    populate_model_card(card, tags=["diffusers-training", *tags]).save(path)
+    return path
+
+
+def push_to_hub(folder: Path, repo_id: str, step: int) -> str:
+    """Uploads a folder to a model repository, which is made if there is none; the repository's address."""
+    repo_id = create_repo(repo_id, exist_ok=True).repo_id
+    return upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Training, {step} steps")

@@ -1,0 +1,104 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Models whose weights are sharded over processes (FSDP2), and models with averaged weights, sharded or not."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+from diffusers.training_utils import EMAModel
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from .training_state import trainable_parameters
+
+
+def shard_model(model: nn.Module, mesh: DeviceMesh | None = None) -> nn.Module:
+    """
+    Shards a model in place with FSDP2. Every module of a class in `_no_split_modules` is gathered by itself when it is
+    needed; what remains is gathered once a step. Weights stay in their dtype, so that the optimiser sees float32 and autocast
+    decides the precision of the computation, as in a run that is not sharded.
+
+    Args:
+        model (`nn.Module`): The same weights on all processes; on the device it is to train on.
+        mesh (`DeviceMesh`, *optional*): Processes to shard over; all of them by default.
+    """
+    # Nothing here changes an output in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    for module in model.modules():
+        if type(module).__name__ in model._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def unsharded_class(model: nn.Module) -> type[nn.Module]:
+    """The class a model had before `fully_shard` changed it."""
+    return next(base for base in type(model).__mro__ if not issubclass(base, FSDPModule))
+
+
+@contextmanager
+def averaged_weights(model: nn.Module, average: EMAModel, is_main_process: bool) -> Iterator[nn.Module | None]:
+    """
+    A model that can be used and saved like any other, with averaged weights, inside a `with`.
+
+    If the model is not sharded it is the model itself: its weights and the averages change places, one tensor at a time, and
+    change back at the end. A sharded one is gathered, on the main process only, into a new model on the same device. All
+    processes enter together.
+
+    Args:
+        model (`nn.Module`): Not wrapped by DDP.
+        average (`EMAModel`): Of the model, see `training_state.make_average`.
+        is_main_process (`bool`): Whether this process needs the result.
+
+    Yields:
+        `nn.Module` or `None`: In evaluation mode; `None` for a sharded model on other processes than the main one.
+    """
+    if isinstance(model, FSDPModule):
+        yield _gather(model, average, is_main_process)
+        return
+    was_training = model.training
+    _exchange(model, average)
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(was_training)
+        _exchange(model, average)
+
+
+@torch.no_grad()
+def _exchange(model: nn.Module, average: EMAModel) -> None:
+    for (_, parameter), averaged in zip(trainable_parameters(model), average.shadow_params):
+        own = parameter.detach().clone()
+        parameter.copy_(averaged)
+        averaged.copy_(own)
+
+
+@torch.no_grad()
+def _gather(model: nn.Module, average: EMAModel, is_main_process: bool) -> nn.Module | None:
+    gathered = {}
+    for (name, _), averaged in zip(trainable_parameters(model), average.shadow_params):
+        full = averaged.full_tensor()
+        if is_main_process:
+            gathered[name] = full.cpu()
+    if not is_main_process:
+        return None
+    model_class = unsharded_class(model)
+    build = getattr(model_class, "from_config", model_class)
+    copy = build(model.config)
+    # Not strict: the second name of a tied weight is not among the parameters.
+    copy.load_state_dict(gathered, strict=False)
+    return copy.to(average.shadow_params[0].device).eval()

@@ -1,0 +1,244 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A run that is killed and continued ends where a run that was never killed ends, bit for bit."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.examples.training_scripts import (
+    TINY_RUN,
+    TRAIN_LORA,
+    TRAIN_TEXT_TO_VIDEO,
+    TRAIN_TOKENIZER,
+    assert_same_contents,
+    read_checkpoint,
+    run_in_child,
+    run_in_two_processes,
+    run_script,
+    save_tiny_pipeline,
+    start_command,
+)
+from videoar_pipelines.training import training_state
+from videoar_pipelines.training.loop import TrainingLoop
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """The arguments of every script, with all that has a state."""
+    pipeline = save_tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+    adversarial = (
+        "--adversarial_weight 0.1 --adversarial_start_step 1 --discriminator_channels 4 --discriminator_layers 2"
+    )
+    more = "--image_ratio 0.3 --gradient_accumulation_steps 2 --scale_drop_probability 0.3"
+    text = f"--pretrained_pipeline {pipeline} --max_sequence_length 16"
+    drawn = "--corruption_warmup_steps 3 --frame_window 1 --frame_mask_probability 0.5"
+    return {
+        TRAIN_TOKENIZER: [*TINY_RUN, *f"--pretrained_vae {pipeline}/vae {adversarial} {more}".split()],
+        TRAIN_TEXT_TO_VIDEO: [*TINY_RUN, *f"{text} --train_text_encoder {drawn}".split()],
+        TRAIN_LORA: [*TINY_RUN, *f"{text} --rank 2 --lora_dropout 0.1".split()],
+    }
+
+
+@pytest.fixture(scope="module")
+def never_killed(commands, tmp_path_factory):
+    """The output folder of every script's uninterrupted run."""
+    folders = {}
+    for script, arguments in commands.items():
+        folders[script] = tmp_path_factory.mktemp(script.stem)
+        run_script(script, *arguments, "--output_dir", folders[script])
+    return folders
+
+
+def kill_before(owner, name, condition):
+    """Makes the process kill itself when `owner.name` is called with arguments that fulfil the condition."""
+    original = getattr(owner, name)
+
+    def killing(*arguments, **keywords):
+        if condition(*arguments, **keywords):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, killing)
+
+
+def kill_in_step_4():
+    kill_before(TrainingLoop, "_end_step", lambda loop: loop.step == 4)
+
+
+def kill_before_weights_are_written():
+    checkpoint = training_state.distributed_checkpoint
+    kill_before(checkpoint, "save", lambda state, checkpoint_id, **options: "tmp-checkpoint-4" in checkpoint_id)
+
+
+def kill_between_files():
+    kill_before(torch, "save", lambda contents, file: "tmp-checkpoint-4/process" in str(file))
+
+
+def kill_before_renaming():
+    kill_before(Path, "rename", lambda path, target: path.name == "tmp-checkpoint-4")
+
+
+def kill_before_pruning():
+    kill_before(training_state, "list_checkpoints", lambda folder: (folder / "checkpoint-4").exists())
+
+
+def kill_while_pruning():
+    def delete_half(folder, **options):
+        if folder.name == "tmp-checkpoint-2" and (folder.parent / "checkpoint-4").exists():
+            shutil.move(folder / "training_state.json", folder.parent)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training_state.shutil.rmtree = delete_half
+
+
+# What a child does before it runs a script, and the checkpoint it then leaves as the last.
+MOMENTS = {
+    kill_in_step_4: 2,
+    kill_before_weights_are_written: 2,
+    kill_between_files: 2,
+    kill_before_renaming: 2,
+    kill_before_pruning: 4,
+    kill_while_pruning: 4,
+}
+
+
+def assert_continues_exactly(script, arguments, output_dir, never_killed, last):
+    checkpoints = training_state.list_checkpoints(output_dir)
+    assert checkpoints and checkpoints[-1][0] == last
+    run_script(script, *arguments, "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
+    assert_same_contents(read_checkpoint(never_killed / "checkpoint-6"), read_checkpoint(output_dir / "checkpoint-6"))
+    assert not list(output_dir.glob("tmp-*"))
+
+
+@pytest.mark.parametrize("prepare, last", MOMENTS.items(), ids=lambda value: getattr(value, "__name__", None))
+def test_a_run_killed_at_any_moment_continues_exactly(commands, never_killed, tmp_path, prepare, last):
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--checkpoints_total_limit", "1"]
+
+    def run():
+        prepare()
+        run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--output_dir", tmp_path)
+
+    assert run_in_child(run) == -signal.SIGKILL
+    assert_continues_exactly(TRAIN_TEXT_TO_VIDEO, arguments, tmp_path, never_killed[TRAIN_TEXT_TO_VIDEO], last)
+    assert [step for step, _ in training_state.list_checkpoints(tmp_path)] == [6]
+
+
+@pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_LORA], ids=lambda script: script.stem)
+def test_the_other_scripts_killed_while_saving_continue_exactly(commands, never_killed, tmp_path, script):
+    def run():
+        kill_before_renaming()
+        run_script(script, *commands[script], "--output_dir", tmp_path)
+
+    assert run_in_child(run) == -signal.SIGKILL
+    assert_continues_exactly(script, commands[script], tmp_path, never_killed[script], 2)
+
+
+@pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO], ids=lambda script: script.stem)
+def test_validation_leaves_no_trace(commands, never_killed, tmp_path, script):
+    run_script(script, *commands[script], "--output_dir", tmp_path, "--validation_steps", 2, "--logging_steps", 1)
+    assert len(list((tmp_path / "validation").glob("step-0000002*"))) > 0
+    assert_same_contents(
+        read_checkpoint(never_killed[script] / "checkpoint-6"), read_checkpoint(tmp_path / "checkpoint-6")
+    )
+
+
+def test_two_processes_that_are_killed_continue_exactly(commands, tmp_path):
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--max_train_steps", "4"]
+
+    def run(*more):
+        run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments, *more))
+
+    run("--output_dir", tmp_path / "whole")
+    own_states = [torch.load(tmp_path / f"whole/checkpoint-4/process-0000{rank}.pt") for rank in range(2)]
+    assert not own_states[0]["random_states"]["torch"].equal(own_states[1]["random_states"]["torch"])
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "killed" / "checkpoint-2")
+    run("--output_dir", tmp_path / "killed", "--resume_from_checkpoint", "latest")
+    whole, continued = (read_checkpoint(tmp_path / name / "checkpoint-4") for name in ("whole", "killed"))
+    assert_same_contents(whole, continued)
+
+
+def test_a_run_continues_on_another_number_of_processes(commands, tmp_path, caplog):
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path]
+    run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--max_train_steps", "2"))
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--resume_from_checkpoint", "checkpoint-2")
+    assert "written by 2 processes and is continued by 1" in caplog.text
+    assert training_state.list_checkpoints(tmp_path)[-1][0] == 6
+
+
+def test_a_command_killed_from_outside_continues_exactly(commands, never_killed, tmp_path):
+    arguments = [*commands[TRAIN_TOKENIZER], "--output_dir", tmp_path]
+    process = start_command(sys.executable, TRAIN_TOKENIZER, *arguments, "--checkpoints_total_limit", "1")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoint-2").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    last = training_state.list_checkpoints(tmp_path)[-1][0]
+    assert_continues_exactly(TRAIN_TOKENIZER, arguments, tmp_path, never_killed[TRAIN_TOKENIZER], last)
+
+
+def sigterm_in_step_3(rank="0"):
+    original = TrainingLoop._end_step
+
+    def end_step(loop):
+        if loop.step == 3 and os.environ.get("RANK", "0") == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(loop)
+
+    TrainingLoop._end_step = end_step
+
+
+def test_sigterm_saves_and_exits_cleanly(commands, never_killed, tmp_path):
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path, "--checkpointing_steps", "100"]
+
+    def run():
+        sigterm_in_step_3()
+        run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
+
+    assert run_in_child(run) == 0
+    assert not (tmp_path / "pipeline").exists()
+    assert_continues_exactly(TRAIN_TEXT_TO_VIDEO, arguments, tmp_path, never_killed[TRAIN_TEXT_TO_VIDEO], 3)
+    assert (tmp_path / "pipeline" / "model_index.json").exists()
+
+
+def test_all_processes_save_and_exit_when_one_gets_sigterm(commands, tmp_path):
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path, "--checkpointing_steps", "100"]
+
+    def run():
+        sigterm_in_step_3(rank="1")
+        run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
+
+    run_in_two_processes(run)
+    assert [step for step, _ in training_state.list_checkpoints(tmp_path)] == [3]
+    assert not (tmp_path / "pipeline").exists()
+
+
+def test_only_the_asked_number_of_checkpoints_is_kept(never_killed):
+    for folder in never_killed.values():
+        assert [step for step, _ in training_state.list_checkpoints(folder)] == [4, 6]
+
+
+def test_a_checkpoint_that_does_not_exist_is_an_error_that_names_those_that_do(commands, never_killed):
+    output_dir = never_killed[TRAIN_TEXT_TO_VIDEO]
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", output_dir]
+    with pytest.raises(ValueError, match="checkpoint-5.*checkpoint-4, checkpoint-6"):
+        run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--resume_from_checkpoint", "checkpoint-5")

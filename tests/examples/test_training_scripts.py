@@ -1,0 +1,397 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The training scripts at tiny size: from their command lines, with every kind of data, in one process and in two."""
+
+import json
+import re
+import runpy
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from tests.examples.training_scripts import (
+    ENCODE_DATA_SET,
+    REPOSITORY,
+    TINY_RUN,
+    TRAIN_LORA,
+    TRAIN_TEXT_TO_VIDEO,
+    TRAIN_TOKENIZER,
+    assert_same_contents,
+    read_checkpoint,
+    run_in_two_processes,
+    run_script,
+    save_tiny_pipeline,
+    start_command,
+)
+from tests.tiny_data import make_frames, make_tiny_videos
+from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransformer3DModel
+from videoar_pipelines.training import publishing
+from videoar_pipelines.training.perceptual import VGG16Features
+from videoar_pipelines.utils import load_video, save_video
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory):
+    return save_tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="module")
+def text_to_video(pipeline_folder):
+    return [*TINY_RUN, "--pretrained_pipeline", pipeline_folder, "--max_sequence_length", 16]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def ucf101(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ucf101")
+    names = [f"Archery/v_Archery_g0{group}_c01" for group in (1, 2, 3, 4)]
+    (folder / "Archery").mkdir()
+    for seed, name in enumerate(names):
+        # The published files are .avi; what they are called decides nothing.
+        save_video(make_frames(8, 24, 32, seed), folder / "clip.mkv", 8)
+        (folder / "clip.mkv").rename(folder / f"{name}.avi")
+    (folder / "ucfTrainTestlist").mkdir()
+    (folder / "ucfTrainTestlist" / "classInd.txt").write_text("1 Archery\n")
+    (folder / "ucfTrainTestlist" / "trainlist01.txt").write_text(f"{names[0]}.avi 1\n{names[1]}.avi 1\n")
+    (folder / "ucfTrainTestlist" / "testlist01.txt").write_text(f"{names[2]}.avi\n{names[3]}.avi\n")
+    return folder
+
+
+def read_metrics(output_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+# 1. Command lines
+
+
+def run_command(*command) -> str:
+    process = start_command(*command)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_the_transformer_is_trained_by_a_command_in_two_processes(pipeline_folder, tmp_path):
+    """With the layout of a YAML file, from scratch, with validation videos, a tracker and a model card."""
+    config = f"""
+        pretrained_pipeline: {pipeline_folder}
+        transformer_config: {{num_layers: 1, num_attention_heads: 2, attention_head_dim: 8, intermediate_size: 16}}
+        output_dir: {tmp_path}/run
+        max_sequence_length: 16
+        validation_prompts: [a red circle, a blue square]
+        report_to: tensorboard
+        max_train_steps: 100
+    """
+    (tmp_path / "config.yaml").write_text(config)
+    arguments = [*TINY_RUN, "--config_file", tmp_path / "config.yaml", "--report_to", "tensorboard"]
+    output = run_command(*TORCHRUN, TRAIN_TEXT_TO_VIDEO, *arguments, "--max_train_steps", 2, "--validation_steps", 2)
+    assert re.search(r"100%.*2/2 .*step.*loss=", output), output  # speed and time left stand before the loss
+    state = json.loads((tmp_path / "run/checkpoint-2/training_state.json").read_text())
+    assert state == {"step": 2, "num_processes": 2, "models": ["transformer"]}
+    assert load_video(tmp_path / "run/validation/step-0000002/01.mp4")[0].shape == (3, 5, 32, 32)
+    assert list((tmp_path / "run/logs").rglob("events.out.tfevents.*"))
+
+    card = (tmp_path / "run/pipeline/README.md").read_text()
+    for fact in (
+        "clips per step: 4",
+        "steps: 2",
+        "2 x CPU",
+        "train_text_to_video.py --num_frames 5",
+        "text-to-video",
+        "| loss |",
+    ):
+        assert fact in card
+    pipeline = VideoARPipeline.from_pretrained(tmp_path / "run/pipeline")
+    assert pipeline.transformer.config.num_layers == 1 and pipeline.transformer.config.sample_frames == 2
+
+
+def test_the_tokenizer_is_trained_by_a_command_in_two_processes(pipeline_folder, tmp_path):
+    arguments = ["--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1, "--output_dir", tmp_path]
+    arguments += ["--adversarial_weight_mode", "adaptive", "--discriminator_channels", 4, "--validation_steps", 2]
+    output = run_command(*TORCHRUN, TRAIN_TOKENIZER, *TINY_RUN, *arguments, "--max_train_steps", 2)
+    assert "The perceptual loss is off" in output
+    metrics = read_metrics(tmp_path)[-1]
+    assert {"loss/adversarial", "loss/discriminator", "loss/lecam", "adaptive_weight", "psnr"} <= set(metrics)
+    validation = json.loads((tmp_path / "validation/validation.jsonl").read_text())
+    assert {"psnr/scales_1", "ssim/scales_2", "round_trip_flips/all", "bit_entropy_min/scale_0"} <= set(validation)
+    assert len(validation["bit_usage"]) == 2 and len(validation["bit_usage"][0]) == 8
+    assert len(list((tmp_path / "validation").glob("step-0000002-*.png"))) == 2
+    assert AutoencoderVideoAR.from_pretrained(tmp_path / "vae").config.latent_channels == 8
+    assert "2 x CPU" in (tmp_path / "vae/README.md").read_text()
+
+
+def test_lora_layers_are_trained_by_a_command_and_loaded_by_the_pipeline(pipeline_folder, tmp_path):
+    arguments = [
+        "--pretrained_pipeline",
+        pipeline_folder,
+        "--output_dir",
+        tmp_path,
+        "--rank",
+        2,
+        "--learning_rate",
+        0.1,
+    ]
+    arguments += ["--validation_prompts", "a red circle", "--validation_steps", 2, "--max_train_steps", 2]
+    run_command(sys.executable, TRAIN_LORA, *TINY_RUN, *arguments)
+    assert (tmp_path / "validation/step-0000002/00.mp4").exists()
+    assert (tmp_path / "checkpoint-2/pytorch_lora_weights.safetensors").exists()
+    layers = load_file(tmp_path / "lora/pytorch_lora_weights.safetensors")
+    assert all(name.startswith("transformer.blocks.") and ".lora_" in name for name in layers)
+    assert len(layers) == 2 * 2 * 6  # A and B of six layers in two blocks
+
+    pipeline = VideoARPipeline.from_pretrained(pipeline_folder)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def sample():
+        generator = torch.Generator().manual_seed(0)
+        return pipeline("a red circle", num_frames=5, generator=generator, output_type="latent").frames
+
+    before = sample()
+    pipeline.load_lora_weights(tmp_path / "lora")
+    loaded = pipeline.transformer.blocks[0].attn.to_q.lora_B["default_0"].weight
+    assert loaded.equal(layers["transformer.blocks.0.attn.to_q.lora_B.weight"]) and loaded.abs().max() > 0
+    assert not sample().equal(before)
+    pipeline.unload_lora_weights()
+    assert sample().equal(before)
+
+
+# 2. Data
+
+
+@pytest.mark.parametrize("data", ["manifest", "ucf101"])
+@pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
+def test_every_script_trains_on_files(script, data, pipeline_folder, tmp_path, request):
+    source = "--pretrained_pipeline" if script != TRAIN_TOKENIZER else "--pretrained_vae"
+    model = pipeline_folder if script != TRAIN_TOKENIZER else pipeline_folder / "vae"
+    arguments = [*TINY_RUN, source, model, "--data", request.getfixturevalue(data), "--output_dir", tmp_path]
+    if script == TRAIN_TOKENIZER and data == "manifest":
+        with pytest.raises(ValueError, match="'split'"):  # at the start, and not at the first validation
+            run_script(script, *arguments)
+        arguments += ["--validation_split", "train"]
+    if script == TRAIN_TEXT_TO_VIDEO:
+        arguments += ["--max_sequence_length", 16, "--image_ratio", 0.5]
+    run_script(script, *arguments, "--max_train_steps", 2)
+    assert read_metrics(tmp_path)[-1]["step"] == 2
+
+
+def test_token_shards_and_the_videos_they_were_made_from_train_alike(
+    text_to_video, manifest, pipeline_folder, tmp_path
+):
+    size = ["--num_frames", 5, "--height", 32, "--width", 32, "--num_workers", 0]
+    models = ["--pretrained_pipeline", pipeline_folder, "--max_sequence_length", 16, "--store_features"]
+    variants = ["--num_variants", 2]  # six steps are two epochs
+    run_script(ENCODE_DATA_SET, "--data", manifest, *size, *models, *variants, "--output_dir", tmp_path / "shards")
+    losses = {}
+    for name, data in (("videos", manifest), ("shards", tmp_path / "shards")):
+        output_dir = tmp_path / name
+        run_script(
+            TRAIN_TEXT_TO_VIDEO, *text_to_video, "--data", data, "--output_dir", output_dir, "--logging_steps", 1
+        )
+        losses[name] = [line["loss"] for line in read_metrics(output_dir)]
+    # Text states are stored in bfloat16.
+    assert losses["shards"] == pytest.approx(losses["videos"], abs=2e-3) and len(losses["videos"]) == 6
+
+
+def test_the_pipeline_makes_by_default_what_it_was_trained_on_last(text_to_video, tmp_path):
+    run_script(
+        TRAIN_TEXT_TO_VIDEO, *text_to_video, "--max_train_steps", 1, "--num_frames", 9, "--output_dir", tmp_path
+    )
+    config = VideoARTransformer3DModel.load_config(tmp_path / "pipeline", subfolder="transformer")
+    assert (config["sample_frames"], config["sample_height"], config["sample_width"]) == (3, 2, 2)
+
+
+# 3. Steps
+
+
+@pytest.fixture(scope="module")
+def plain_run(text_to_video, tmp_path_factory):
+    """Arguments of a run whose batches do not depend on how they are cut, and its output folder."""
+    arguments = [*text_to_video, "--no_error_correction", "--text_drop_probability", 0, "--logging_steps", 1]
+    output_dir = tmp_path_factory.mktemp("plain")
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--output_dir", output_dir, "--train_batch_size", 4)
+    losses = [line["loss"] for line in read_metrics(output_dir)]
+    assert losses[-1] < losses[0]
+    return arguments, output_dir
+
+
+def assert_close_runs(first: Path, second: Path) -> None:
+    losses = [[line["loss"] for line in read_metrics(folder)] for folder in (first, second)]
+    assert len(set(losses[0])) == 6
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    weights = [read_checkpoint(folder / "checkpoint-6") for folder in (first, second)]
+    for name, tensor in weights[0].items():
+        if name.startswith("models."):
+            # Adam divides small gradients by their own size, so that rounding can turn a step of 1e-3 around.
+            torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=2e-3)
+
+
+def test_accumulated_batches_are_one_large_batch(plain_run, tmp_path):
+    arguments, output_dir = plain_run
+    accumulation = ["--gradient_accumulation_steps", 2, "--gradient_checkpointing"]
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments, *accumulation, "--output_dir", tmp_path)
+    assert_close_runs(output_dir, tmp_path)
+
+
+@pytest.mark.parametrize("sharding", [["--no-fsdp"], ["--fsdp"]], ids=["ddp", "fsdp2"])
+def test_two_processes_train_like_one(plain_run, tmp_path, sharding):
+    arguments, output_dir = plain_run
+
+    def run(*more):
+        run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments, *sharding, *more))
+
+    run("--output_dir", tmp_path)
+    assert_close_runs(output_dir, tmp_path)
+    if sharding == ["--no-fsdp"]:
+        return
+    # What is sharded is written by both processes, resumed exactly, and gathered at the end.
+    assert len(list((tmp_path / "checkpoint-6/state").glob("*.distcp"))) == 2
+    whole = read_checkpoint(tmp_path / "checkpoint-6")
+    run("--output_dir", tmp_path, "--resume_from_checkpoint", "checkpoint-4")
+    resumed = read_checkpoint(tmp_path / "checkpoint-6")
+    assert_same_contents(whole, resumed)
+    weights = VideoARTransformer3DModel.from_pretrained(tmp_path / "pipeline/transformer").state_dict()
+    assert all(tensor.equal(whole[f"averages.transformer.{name}"]) for name, tensor in weights.items())
+
+
+def test_a_sharded_tokenizer_trains_like_one_that_is_not(pipeline_folder, tmp_path):
+    models = ["--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1, "--discriminator_channels", 4]
+    arguments = [*TINY_RUN, *models, "--logging_steps", 1, "--validation_steps", 3]
+    for sharding in ("--no-fsdp", "--fsdp"):
+        output_dir = tmp_path / sharding
+        run_in_two_processes(lambda: run_script(TRAIN_TOKENIZER, *arguments, sharding, "--output_dir", output_dir))
+        AutoencoderVideoAR.from_pretrained(output_dir / "vae")
+    assert_close_runs(tmp_path / "--no-fsdp", tmp_path / "--fsdp")
+
+
+def test_a_loss_that_is_not_finite_names_step_files_and_last_good_checkpoint(text_to_video, manifest, tmp_path):
+    arguments = [*text_to_video, "--data", manifest, "--output_dir", tmp_path, "--checkpointing_steps", 1]
+    message = r"not finite at step 2(.|\n)*loss nan(.|\n)*\.mp4(.|\n)*last good checkpoint is .*checkpoint-1"
+    with pytest.raises(FloatingPointError, match=message):
+        run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--learning_rate", 1e30, "--lr_scheduler", "constant")
+    assert [path.name for path in sorted(tmp_path.glob("*checkpoint-*"))] == ["checkpoint-1"]
+
+
+def test_the_norm_of_gradients_is_clipped(text_to_video, tmp_path):
+    weights = {}
+    for norm in ("1e-12", "1"):
+        arguments = ["--max_grad_norm", norm, "--weight_decay", 0, "--max_train_steps", 1]
+        run_script(TRAIN_TEXT_TO_VIDEO, *text_to_video, *arguments, "--output_dir", tmp_path / norm)
+        weights[norm] = read_checkpoint(tmp_path / norm / "checkpoint-1")[
+            "optimizers.state.transformer.proj_out.weight.exp_avg"
+        ]
+    assert 0 < weights["1e-12"].norm() <= 1e-13 < weights["1"].norm() <= 0.1
+
+
+# 4. The objective and the precision of the computation
+
+
+def test_the_perceptual_loss_reads_the_named_files(pipeline_folder, tmp_path):
+    weights = {name: torch.randn_like(value) * 0.05 for name, value in VGG16Features().named_parameters()}
+    torch.save(weights, tmp_path / "vgg16.pth")
+    arguments = ["--pretrained_vae", pipeline_folder / "vae", "--output_dir", tmp_path, "--max_train_steps", 1]
+    terms = ["--vgg_weights", tmp_path / "vgg16.pth", "--perceptual_weight", 2, "--reconstruction_loss", "l1"]
+    run_script(TRAIN_TOKENIZER, *TINY_RUN, *arguments, *terms, "--entropy_weight", 0.1, "--commitment_weight", 0.2)
+    values = read_metrics(tmp_path)[-1]
+    losses = [values[f"loss/{term}"] for term in ("reconstruction", "perceptual", "commitment", "entropy")]
+    assert all(loss != 0 for loss in losses) and values["loss"] == pytest.approx(sum(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
+def test_every_script_trains_in_bfloat16(script, pipeline_folder, tmp_path):
+    models = ["--pretrained_pipeline", pipeline_folder]
+    if script == TRAIN_TOKENIZER:
+        models = ["--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1]
+    if script == TRAIN_TEXT_TO_VIDEO:
+        models += ["--max_sequence_length", 16]
+    precision = ["--mixed_precision", "bf16", "--gradient_checkpointing", "--validation_steps", 2]
+    run_script(script, *TINY_RUN, *models, *precision, "--max_train_steps", 2, "--output_dir", tmp_path)
+    assert read_metrics(tmp_path)[-1]["step"] == 2
+    contents = read_checkpoint(tmp_path / "checkpoint-2")
+    assert all(tensor.dtype == torch.float32 for name, tensor in contents.items() if name.startswith("models."))
+
+
+# 5. The Hub
+
+
+def test_results_are_pushed_where_asked(text_to_video, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(publishing, "create_repo", lambda repo_id, exist_ok: Namespace(repo_id=f"user/{repo_id}"))
+    monkeypatch.setattr(publishing, "upload_folder", lambda **keywords: calls.append(keywords))
+    hub = ["--push_to_hub", "--hub_model_id", "videoar-test", "--max_train_steps", 1, "--output_dir", tmp_path]
+    run_script(TRAIN_TEXT_TO_VIDEO, *text_to_video, *hub)
+    (call,) = calls
+    assert (call["repo_id"], call["folder_path"]) == ("user/videoar-test", tmp_path / "pipeline")
+    card = ModelCard.load(tmp_path / "pipeline/README.md")
+    assert card.data.library_name == "diffusers" and "text-to-video" in card.data.tags
+    assert card.data.base_model is None  # a local folder means nothing to others
+    assert 'VideoARPipeline.from_pretrained("videoar-test")' in card.text
+
+
+# 6. Flags
+
+
+@pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
+def test_every_flag_is_read(script):
+    sources = [script, *(REPOSITORY / "src/videoar_pipelines/training").glob("*.py")]
+    text = "".join(source.read_text() for source in sources)
+    names = {"output_dir": "run", "pretrained_pipeline": "p", "pretrained_vae": "p"}
+    required = [
+        f"--{name}={value}"
+        for name, value in names.items()
+        if f'"--{name}"' in script.read_text() or name == "output_dir"
+    ]
+    args = runpy.run_path(str(script))["parse_args"](required)
+    overrides = (
+        re.findall(r'"(\w+)"', re.search(r"flags = \((.*?)\)", text).group(1)) if script == TRAIN_TEXT_TO_VIDEO else []
+    )
+    unread = [name for name in vars(args) if not re.search(rf"args\.{name}\b", text) and name not in overrides]
+    assert unread == ["config_file"]
+
+
+def test_flags_that_do_not_go_together_are_refused(pipeline_folder):
+    def parse(script, *arguments):
+        return runpy.run_path(str(script))["parse_args"](["--output_dir", "run", *map(str, arguments)])
+
+    with pytest.raises(ValueError, match="--vae_config"):
+        parse(TRAIN_TOKENIZER)
+    with pytest.raises(ValueError, match="adaptive"):
+        parse(TRAIN_TOKENIZER, "--pretrained_vae", "v", "--fsdp", "--adversarial_weight_mode", "adaptive")
+    with pytest.raises(ValueError, match="--vae"):
+        parse(TRAIN_TEXT_TO_VIDEO, "--transformer_config", "L")
+    with pytest.raises(ValueError, match="--transformer_config"):
+        parse(TRAIN_TEXT_TO_VIDEO, "--vae", "v", "--text_encoder", "t")
+    with pytest.raises(ValueError, match="--rope_type"):
+        parse(TRAIN_TEXT_TO_VIDEO, "--pretrained_pipeline", "p", "--rope_type", "1d")
+    with pytest.raises(ValueError, match="--fsdp"):
+        parse(TRAIN_LORA, "--pretrained_pipeline", "p", "--fsdp")
+
+
+def test_a_transformer_that_does_not_fit_the_other_components_is_refused(text_to_video, tmp_path):
+    wrong = ["--transformer_config", '{"num_layers": 1, "in_channels": 32}', "--output_dir", tmp_path]
+    with pytest.raises(ValueError, match="`in_channels` is 32.*need 8"):
+        run_script(TRAIN_TEXT_TO_VIDEO, *text_to_video, *wrong)
+    with pytest.raises(ValueError, match="--max_sequence_length"):
+        run_script(TRAIN_TEXT_TO_VIDEO, *text_to_video, "--max_sequence_length", 17, "--output_dir", tmp_path)

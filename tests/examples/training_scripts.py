@@ -1,0 +1,155 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Ways to run the training scripts at tiny size: in this process, in children of it that may be killed, from a command line."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as distributed_checkpoint
+from accelerate.state import AcceleratorState, GradientState
+
+from tests.tiny_components import make_tiny_pipeline
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TRAIN_TOKENIZER = REPOSITORY / "examples" / "video_tokenizer" / "train_video_tokenizer.py"
+TRAIN_TEXT_TO_VIDEO = REPOSITORY / "examples" / "text_to_video" / "train_text_to_video.py"
+TRAIN_LORA = REPOSITORY / "examples" / "text_to_video" / "train_text_to_video_lora.py"
+ENCODE_DATA_SET = REPOSITORY / "examples" / "text_to_video" / "encode_data_set.py"
+
+# Clips of 5 frames of 32x32: two latent frames of 2x2.
+TINY_RUN = """
+    --num_frames 5 --height 32 --width 32 --train_batch_size 2 --num_workers 0 --max_train_steps 6 --checkpointing_steps 2
+    --logging_steps 2 --validation_steps 100 --lr_warmup_steps 1 --report_to none
+""".split()
+
+
+def save_tiny_pipeline(folder: Path) -> Path:
+    pipeline = make_tiny_pipeline()
+    pipeline.transformer.initialize_weights(torch.Generator().manual_seed(0))
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def run_script(script: Path, *arguments) -> None:
+    """Runs a script's `main` in this process."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    _forget_accelerate()
+    try:
+        module.main(module.parse_args([str(argument) for argument in arguments]))
+    finally:
+        _forget_accelerate()
+
+
+def _forget_accelerate() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def run_in_child(function: Callable[[], None]) -> int:
+    """Runs `function` in a fork of this process; the exit status, or the negative signal that ended it."""
+    return _wait_for(_start_child(function))
+
+
+def run_in_two_processes(function: Callable[[], None]) -> None:
+    """Runs `function` in two forks of this process that can talk to each other by gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"GLOO_SOCKET_IFNAME": "lo"}
+
+    def run(rank):
+        os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        function()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    children = [_start_child(lambda: run(rank)) for rank in range(2)]
+    statuses = [_wait_for(child) for child in children]
+    assert statuses == [0, 0], f"exit statuses {statuses}"
+
+
+def _start_child(function: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            torch.set_num_threads(1)  # a fork has no OpenMP threads to share work with
+            function()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return child
+
+
+def _wait_for(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def start_command(*command, **options) -> subprocess.Popen:
+    """Starts a command line in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [str(part) for part in command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def read_checkpoint(folder: Path) -> dict:
+    """Everything in a checkpoint: tensors by their full names, and the contents of its other files."""
+    reader = distributed_checkpoint.FileSystemReader(folder / "state")
+    entries = reader.read_metadata().state_dict_metadata
+    contents = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype) if hasattr(entry, "size") else None
+        for name, entry in entries.items()
+    }
+    distributed_checkpoint.load(contents, storage_reader=reader, no_dist=True)
+    for path in sorted(folder.glob("*.pt")):
+        contents[path.name] = torch.load(path, weights_only=True)
+    return contents
+
+
+def assert_same_contents(first, second, where="checkpoint") -> None:
+    """Equal to the last bit, tensors in nested containers included."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert first.equal(second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for name in first:
+            assert_same_contents(first[name], second[name], f"{where}/{name}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        for index, (one, other) in enumerate(zip(first, second)):
+            assert_same_contents(one, other, f"{where}/{index}")
+    else:
+        assert first == second, where

@@ -1,0 +1,139 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import pytest
+import torch
+from torch.nn.attention.flex_attention import create_mask
+
+from tests.tiny_components import make_tiny_transformer
+from videoar_pipelines.models.transformer_videoar import FRAME, block_causal_mask
+from videoar_pipelines.training.attention_masks import (
+    choose_attention_mask,
+    flex_block_mask,
+    random_frame_keep,
+    sequence_layout,
+    training_attention_mask,
+)
+
+
+SCHEDULE = ((1, 1), (2, 2), (4, 4), (8, 8))  # 85 tokens a frame
+NUM_FRAMES, NUM_TEXT_TOKENS = 4, 12
+
+
+def make_layout(device="cpu"):
+    return sequence_layout(SCHEDULE, NUM_FRAMES, NUM_TEXT_TOKENS, torch.device(device))
+
+
+def make_text_mask(device="cpu"):
+    return torch.arange(NUM_TEXT_TOKENS, device=device) < torch.tensor([[12], [5], [1]], device=device)
+
+
+@pytest.mark.parametrize("window", [None, 1, 2])
+@pytest.mark.parametrize("frame_mask_probability", [0.0, 0.5, 1.0])
+def test_the_flex_mask_shows_what_the_boolean_mask_shows(window, frame_mask_probability):
+    layout, text_mask = make_layout(), make_text_mask()
+    generator = torch.Generator().manual_seed(0)
+    frame_keep = random_frame_keep(len(text_mask), NUM_FRAMES, frame_mask_probability, generator=generator)
+    block_mask = flex_block_mask(layout.token_ids, text_mask, window, frame_keep)
+    boolean = block_causal_mask(layout.token_ids, layout.token_ids, window, frame_keep, text_mask)
+    num_tokens = len(layout.token_ids)
+    assert create_mask(block_mask.mask_mod, len(text_mask), 1, num_tokens, num_tokens).equal(boolean)
+
+    # FlexAttention skips the blocks that are not listed: none of them may hold something visible.
+    size = block_mask.BLOCK_SIZE[0]
+    padding = -num_tokens % size
+    blocks = (
+        torch.nn.functional.pad(boolean, (0, padding, 0, padding)).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+    )
+    assert block_mask.to_dense().bool().equal(blocks.any(dim=5).any(dim=3))
+
+
+def test_without_random_frame_mask_and_window_both_kinds_are_the_models_own_mask():
+    layout, text_mask = make_layout(), make_text_mask()
+    own = block_causal_mask(layout.token_ids, layout.token_ids, text_mask=text_mask)
+    assert training_attention_mask(layout, text_mask, "boolean").equal(own)
+    block_mask = training_attention_mask(layout, text_mask, "flex")
+    assert create_mask(block_mask.mask_mod, 3, 1, len(layout.token_ids), len(layout.token_ids)).equal(own)
+
+
+def test_random_frame_mask_never_hides_text_or_the_own_frame():
+    layout, text_mask = make_layout(), make_text_mask()
+    hidden = training_attention_mask(layout, text_mask, "boolean", frame_mask_probability=1.0)
+    plain = training_attention_mask(layout, text_mask, "boolean")
+    frames = layout.token_ids[:, FRAME]
+    is_earlier_frame = (frames[None] >= 0) & (frames[None] < frames[:, None])
+    assert not (hidden & is_earlier_frame).any()
+    assert (hidden == plain)[..., ~is_earlier_frame].all()
+
+
+def test_random_frame_mask_keeps_frames_with_its_probability():
+    keep = random_frame_keep(500, 10, 0.3, generator=torch.Generator().manual_seed(0))
+    assert abs(keep.float().mean() - 0.7) < 0.01  # four standard deviations of 50,000 draws are 0.008
+    assert keep.float().mean(dim=0).amin() > 0.6
+
+
+def test_flex_attention_is_refused_where_it_cannot_train():
+    assert choose_attention_mask("auto", torch.device("cpu")) == "boolean"
+    assert choose_attention_mask("auto", torch.device("cuda")) == "flex"
+    with pytest.raises(ValueError, match="--attention flex"):
+        choose_attention_mask("flex", torch.device("cpu"))
+
+
+@pytest.mark.gpu
+def test_training_with_flex_attention_equals_training_with_the_boolean_mask():
+    from diffusers.models.attention_dispatch import attention_backend
+
+    from videoar_pipelines.models.quantization import tokens_per_frame
+
+    layout, text_mask = make_layout("cuda"), make_text_mask("cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    num_tokens = NUM_FRAMES * tokens_per_frame(SCHEDULE)
+    inputs = torch.randn(3, num_tokens, 8, device="cuda", generator=generator)
+    text_states = torch.randn(3, NUM_TEXT_TOKENS, 16, device="cuda", generator=generator)
+    gradients = {}
+    for kind, backend in (("boolean", "native"), ("flex", "flex")):
+        torch.manual_seed(0)
+        transformer = make_tiny_transformer(num_attention_heads=2, attention_head_dim=32).to("cuda")
+        if kind == "flex":
+            transformer.compile_repeated_blocks()
+        mask = training_attention_mask(layout, text_mask, kind, window=2)
+        with attention_backend(backend):
+            logits = transformer(inputs, layout.video_ids, text_states, text_mask, attention_mask=mask).sample
+            logits.square().mean().backward()
+        trained = [parameter.grad for parameter in transformer.parameters() if parameter.grad is not None]
+        gradients[kind] = [logits.detach(), *trained]
+    assert len(gradients["flex"]) == len(gradients["boolean"]) > 10
+    for plain, flex in zip(gradients["boolean"], gradients["flex"]):
+        # The compiled kernel may multiply in TF32, which has 10 bits of mantissa.
+        torch.testing.assert_close(flex, plain, rtol=2e-2, atol=2e-2 * plain.abs().max().item())
+
+
+@pytest.mark.slow
+def test_a_compiled_block_with_flex_attention_gives_the_boolean_masks_logits():
+    from diffusers.models.attention_dispatch import attention_backend
+
+    layout, text_mask = make_layout(), make_text_mask()
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, len(layout.video_ids), 8, generator=generator)
+    text_states = torch.randn(3, NUM_TEXT_TOKENS, 16, generator=generator)
+    transformer = make_tiny_transformer(num_attention_heads=2, attention_head_dim=32)
+    frame_keep = random_frame_keep(3, NUM_FRAMES, 0.3, generator=generator)
+    arguments = (inputs, layout.video_ids, text_states, text_mask)
+    boolean = block_causal_mask(layout.token_ids, layout.token_ids, 2, frame_keep, text_mask)
+    with torch.no_grad():
+        plain = transformer(*arguments, attention_mask=boolean).sample
+        transformer.compile_repeated_blocks(fullgraph=True)
+        with attention_backend("flex"):
+            block_mask = flex_block_mask(layout.token_ids, text_mask, 2, frame_keep)
+            compiled = transformer(*arguments, attention_mask=block_mask).sample
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)  # logits are near 10; 8e-6 was seen

@@ -1,0 +1,88 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import pytest
+import torch
+
+from videoar_pipelines.training.discriminator import (
+    LeCamRegularizer,
+    VideoPatchDiscriminator,
+    adaptive_weight,
+    discriminator_balance,
+    discriminator_loss,
+    generator_loss,
+)
+
+
+@pytest.fixture(scope="module")
+def discriminator():
+    torch.manual_seed(0)
+    return VideoPatchDiscriminator(base_channels=8, num_layers=3)
+
+
+def test_it_judges_patches_of_videos_and_images(discriminator):
+    assert discriminator(torch.zeros(2, 3, 17, 64, 64)).shape == (2, 1, 5, 6, 6)
+    assert discriminator(torch.zeros(1, 3, 1, 64, 64)).shape == (1, 1, 1, 6, 6)
+
+
+def test_a_sample_is_judged_whatever_else_is_in_the_batch(discriminator):
+    video = torch.randn(2, 3, 5, 32, 32)
+    torch.testing.assert_close(discriminator(video)[:1], discriminator(video[:1]), rtol=1e-5, atol=1e-6)
+
+
+def test_it_sees_motion(discriminator):
+    still = torch.randn(1, 3, 1, 32, 32).expand(-1, -1, 9, -1, -1)
+    moving = torch.stack([still[:, :, 0].roll(frame, dims=-1) for frame in range(9)], dim=2)
+    assert (discriminator(still) - discriminator(moving))[:, :, 1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["hinge", "non_saturating"])
+def test_both_sides_fall_when_they_do_better(kind):
+    right, wrong = torch.full((4,), 3.0), torch.full((4,), -3.0)
+    assert discriminator_loss(right, wrong, kind) < 0.1
+    assert discriminator_loss(wrong, right, kind) > 5
+    assert generator_loss(right, kind) < generator_loss(wrong, kind)
+
+
+def test_a_discriminator_learns_to_tell_noise_from_grey():
+    torch.manual_seed(0)
+    discriminator = VideoPatchDiscriminator(base_channels=8, num_layers=2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    for _ in range(20):
+        real, fake = discriminator(torch.randn(4, 3, 5, 16, 16)), discriminator(torch.zeros(4, 3, 5, 16, 16))
+        optimizer.zero_grad()
+        discriminator_loss(real, fake, "hinge").backward()
+        optimizer.step()
+    balance = discriminator_balance(real, fake)
+    assert balance["discriminator/real_accuracy"] > 0.95 and balance["discriminator/fake_accuracy"] > 0.95
+
+
+def test_lecam_follows_the_logits_and_pulls_each_side_towards_the_other():
+    lecam = LeCamRegularizer(decay=0.5)
+    real, fake = torch.full((8,), 4.0), torch.full((8,), -4.0)
+    for _ in range(20):
+        lecam.update(real, fake)
+    assert lecam.real_mean.item() == pytest.approx(4, abs=1e-4) and lecam.fake_mean.item() == pytest.approx(
+        -4, abs=1e-4
+    )
+    assert lecam(real, fake).item() == pytest.approx(2 * 8**2, rel=1e-3)
+    assert lecam(fake, real) == 0
+    assert set(lecam.state_dict()) == {"real_mean", "fake_mean"}
+
+
+def test_the_adaptive_weight_makes_both_losses_pull_equally_hard():
+    weight = torch.randn(5, requires_grad=True)
+    reconstruction, adversarial = (3 * weight).sum(), (0.25 * weight).sum()
+    factor = adaptive_weight(reconstruction, adversarial, weight)
+    assert factor.item() == pytest.approx(12, rel=1e-2) and not factor.requires_grad
+    assert adaptive_weight(reconstruction, (0 * weight).sum(), weight) == 1e4
