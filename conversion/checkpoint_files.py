@@ -1,0 +1,135 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the conversions share: reading a public file as tensors only, strictness about them, and folders that are complete."""
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+
+class ConversionError(ValueError):
+    """A checkpoint that cannot be converted; its text is one line for the user."""
+
+
+# 1. Reading
+
+
+def read_checkpoint(path: Path) -> object:
+    """
+    What a file of PyTorch or safetensors holds. Nothing in it is executed.
+
+    Raises:
+        `ConversionError`: The file is neither, is damaged, or holds more than tensors and plain containers.
+    """
+    if not path.is_file():
+        raise ConversionError(f"`--checkpoint_path` {path} is not a file.")
+    with path.open("rb") as file:
+        beginning = file.read(256)
+    if beginning.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ConversionError(f"{path} is a web page and not a checkpoint. Download the file itself.")
+    is_safetensors = beginning[4:9] == b"\0\0\0\0{"  # the end of a 64-bit length, and the header
+    if not is_safetensors and not beginning.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of old
+        raise ConversionError(f"{path} is not a PyTorch checkpoint, nor one of safetensors.")
+    try:
+        if is_safetensors:
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConversionError(
+            f"{path} cannot be read as tensors alone and is refused: the pickled code or objects in it could run "
+            "anything. Ask for a file with the state dict only."
+        ) from error
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, SafetensorError) as error:
+        raise ConversionError(f"{path} is truncated or damaged. Download it again.") from error
+
+
+def unwrap(
+    checkpoint: object, path: Path, wrappers: tuple[str, ...], is_ours: Callable[[str], bool], absent: str
+) -> dict[str, torch.Tensor]:
+    """
+    The dictionary of tensors in a checkpoint, out of whatever wraps it.
+
+    Args:
+        checkpoint (`object`): What [`read_checkpoint`] gave.
+        path (`Path`): For the errors.
+        wrappers (`tuple[str, ...]`): Keys that may hold the dictionary, the first one present is taken.
+        is_ours (`Callable[[str], bool]`): Whether a key is one of the model, which ends the search.
+        absent (`str`): For the error: what is not there when no dictionary has such a key.
+    """
+    while isinstance(checkpoint, dict) and not any(is_ours(str(key)) for key in checkpoint):
+        wrapper = next((name for name in wrappers if isinstance(checkpoint.get(name), dict)), None)
+        if wrapper is None:
+            keys = ", ".join(str(key) for key in list(checkpoint)[:8])
+            raise ConversionError(f"{path} holds {absent} among {keys or 'no keys'}.")
+        checkpoint = checkpoint[wrapper]
+    if not isinstance(checkpoint, dict):
+        raise ConversionError(f"{path} holds a {type(checkpoint).__name__} and not a dictionary of tensors.")
+    return checkpoint
+
+
+# 2. Strictness
+
+
+def check_complete(tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Every tensor is used, every parameter filled, and every shape is right; names and shapes are the model's."""
+    missing = [f"{name} {shape}" for name, shape in shapes.items() if name not in tensors]
+    extra = [f"{name} {describe(tensor)}" for name, tensor in tensors.items() if name not in shapes]
+    wrong = [
+        f"{name} {describe(tensor)} instead of {shapes[name]}"
+        for name, tensor in tensors.items()
+        if name in shapes and tuple(tensor.shape) != shapes[name]
+    ]
+    if missing:
+        raise ConversionError(f"The checkpoint lacks {first_of(missing)}.")
+    if extra:
+        raise ConversionError(f"The checkpoint has {first_of(extra)} that this model does not have.")
+    if wrong:
+        raise ConversionError(f"The checkpoint has another shape for {first_of(wrong)}.")
+
+
+def describe(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else f"of type {type(value).__name__}"
+
+
+def first_of(differences: list[str]) -> str:
+    shown = "; ".join(differences[:5])
+    return f"{len(differences)} tensor(s): {shown}{'; ...' if len(differences) > 5 else ''}"
+
+
+# 3. Writing
+
+
+def check_is_new(output_path: Path) -> None:
+    if output_path.exists():
+        raise ConversionError(f"`--output_path` {output_path} exists already. Name a new folder.")
+
+
+@contextmanager
+def complete_folder(output_path: Path) -> Iterator[Path]:
+    """A temporary path, not yet there, to write a folder to. It gets its name at the end, and is removed after an error."""
+    output_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        temporary.rename(output_path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

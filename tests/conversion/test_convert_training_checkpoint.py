@@ -1,0 +1,112 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed.checkpoint as distributed_checkpoint
+from safetensors.torch import load_file
+from transformers import T5EncoderModel
+
+from tests.examples.training_scripts import (
+    REPOSITORY,
+    TINY_RUN,
+    TRAIN_LORA,
+    TRAIN_TEXT_TO_VIDEO,
+    read_checkpoint,
+    run_in_child,
+    run_in_two_processes,
+    run_script,
+    save_tiny_pipeline,
+)
+from videoar_pipelines import VideoARTransformer3DModel
+
+
+CONVERT = REPOSITORY / "conversion" / "convert_training_checkpoint.py"
+
+
+def test_a_sharded_checkpoint_becomes_folders_for_from_pretrained(tmp_path, capsys):
+    models = ["--pretrained_pipeline", save_tiny_pipeline(tmp_path / "tiny"), "--max_sequence_length", 16]
+    arguments = [
+        *TINY_RUN,
+        *models,
+        "--train_text_encoder",
+        "--fsdp",
+        "--max_train_steps",
+        2,
+        "--output_dir",
+        tmp_path,
+    ]
+    run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments))
+    convert = runpy.run_path(str(CONVERT))["main"]
+    checkpoint = ["--checkpoint_path", str(tmp_path / "checkpoint-2")]
+    convert([*checkpoint, "--output_path", str(tmp_path / "converted"), "--max_shard_size", "20KB"])
+    assert len(list((tmp_path / "converted/transformer").glob("*.safetensors"))) > 2
+    assert "averaged tensors in" in capsys.readouterr().out
+    for name, model_class in (("transformer", VideoARTransformer3DModel), ("text_encoder", T5EncoderModel)):
+        converted = model_class.from_pretrained(tmp_path / "converted" / name).state_dict()
+        saved = model_class.from_pretrained(tmp_path / "pipeline" / name).state_dict()
+        assert converted.keys() == saved.keys() and all(converted[key].equal(saved[key]) for key in saved)
+
+    convert([*checkpoint, "--output_path", str(tmp_path / "raw"), "--weights", "raw"])
+    raw = VideoARTransformer3DModel.from_pretrained(tmp_path / "raw/transformer").state_dict()
+    contents = read_checkpoint(tmp_path / "checkpoint-2")
+    assert all(tensor.equal(contents[f"models.transformer.{name}"]) for name, tensor in raw.items())
+    assert not raw["proj_out.weight"].equal(contents["averages.transformer.proj_out.weight"])
+
+
+def test_conversion_holds_little_more_than_one_file_in_memory(tmp_path):
+    folder = tmp_path / "checkpoint-1"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model/config.json").write_text('{"_class_name": "Any"}')
+    tensors = {f"layer_{index}": torch.full((2**20,), float(index)) for index in range(32)}  # 4 MiB each, 128 in all
+    distributed_checkpoint.save({"averages": {"model": tensors}}, checkpoint_id=folder / "state", no_dist=True)
+    del tensors
+    convert = runpy.run_path(str(CONVERT))["main"]
+    arguments = ["--checkpoint_path", folder, "--output_path", tmp_path / "converted", "--max_shard_size", "8MB"]
+
+    def memory(name):
+        return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+
+    def convert_and_measure():
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = memory("VmRSS")
+        convert([str(argument) for argument in arguments])
+        assert memory("VmHWM") - before < 48
+
+    assert run_in_child(convert_and_measure) == 0
+    files = sorted((tmp_path / "converted/model").glob("*.safetensors"))
+    assert len(files) >= 16
+    stored = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert all(stored[f"layer_{index}"].unique().tolist() == [index] for index in range(32))
+
+
+def test_what_is_no_checkpoint_is_refused_and_leaves_nothing(tmp_path):
+    convert = runpy.run_path(str(CONVERT))
+    with pytest.raises(convert["ConversionError"], match="not a complete checkpoint"):
+        convert["main"](["--checkpoint_path", str(tmp_path), "--output_path", str(tmp_path / "converted")])
+    with pytest.raises(convert["ConversionError"], match="exists already"):
+        convert["main"](["--checkpoint_path", str(tmp_path), "--output_path", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_lora_layers_is_refused_with_a_remedy(tmp_path):
+    arguments = ["--pretrained_pipeline", save_tiny_pipeline(tmp_path / "tiny"), "--output_dir", tmp_path]
+    run_script(TRAIN_LORA, *TINY_RUN, *arguments, "--max_train_steps", 1)
+    convert = runpy.run_path(str(CONVERT))
+    with pytest.raises(convert["ConversionError"], match="load_lora_weights"):
+        convert["main"](["--checkpoint_path", str(tmp_path / "checkpoint-1"), "--output_path", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
