@@ -1,0 +1,202 @@
+# Copyright 2026 The VideoAR Pipelines Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Time, memory and distance from the hardware's limit of generating a video, with random weights.
+
+    python benchmarks/benchmark_generation.py --configs L --device cuda --dtype bfloat16 \
+        --modes eager graphed compiled+graphed --batch_sizes 1 8 32
+
+For every model size, mode and batch size, one row:
+
+- `text ms`, `sample ms`, `decode ms`: writing the text to the cache; all steps of the video, guidance and sampling included;
+  the tokenizer's decoder for the whole video. `decode share` is its part of the three.
+- `first frame ms`: text, the first latent frame and its decoding, that is, the time until there are pixels.
+- `ms per step`, `clips/s`: of `sample ms`.
+- `peak GB`: on CUDA, of all tensors while sampling and decoding; on a CPU, of the process so far.
+- `x flops`: `sample ms` over the time that the same operations take at the rate of a large matrix product, measured in this run.
+- `x roofline`: `sample ms` over the sum, over the steps, of the larger of two times: the operations at that rate, and the bytes
+  of weights and cache at the rate of a large copy, measured in this run.
+
+Without tokenizer and text encoder of real prompts: the text is `--text_length` random states.
+"""
+
+import functools
+
+import torch
+from measuring import (
+    CONFIGS,
+    DTYPES,
+    TOKENIZERS,
+    describe_machine,
+    generation_steps,
+    make_parser,
+    make_pipeline,
+    measure_rates,
+    median_seconds,
+    peak_memory_bytes,
+    print_table,
+    reset_peak_memory,
+    step_bytes,
+    step_flops,
+    synchronize,
+    write_json,
+)
+
+from videoar_pipelines import VideoARPipeline
+
+
+MODES = ("eager", "graphed", "compiled", "compiled+graphed")
+
+
+def parse_args(arguments=None):
+    parser = make_parser(__doc__)
+    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=["tiny"])
+    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="paper", help="Whose decoder is timed.")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["eager"])
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1], help="Videos at a time.")
+    parser.add_argument("--num_frames", type=int, default=17, help="Pixel frames.")
+    parser.add_argument("--height", type=int, default=128)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--text_length", type=int, default=32, help="Text tokens.")
+    parser.add_argument("--guidance_scale", type=float, default=5.0, help="1 is off: one branch instead of two.")
+    parser.add_argument(
+        "--pack_linear_layers", action="store_true", help="Weights in oneDNN's layout; CPU, eager only."
+    )
+    return parser.parse_args(arguments)
+
+
+def prepare_generation(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0):
+    """A generation whose text is random states, before its first frame."""
+    pipeline._guidance_scale = args.guidance_scale
+    pipeline._attention_kwargs = None
+    pipeline._interrupt = False
+    num_latent_frames = (args.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
+    latent_size = (args.height // pipeline.vae_scale_factor_spatial, args.width // pipeline.vae_scale_factor_spatial)
+    pipeline.scheduler.set_timesteps(num_latent_frames, *latent_size)
+    device, dtype = pipeline.transformer.device, pipeline.transformer.dtype
+    shape = (batch_size, args.text_length, pipeline.transformer.config.text_embed_dim)
+    generator = torch.Generator(device).manual_seed(seed)
+    text = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+    mask = torch.ones(shape[:2], dtype=torch.bool, device=device)
+    null_text = None
+    if args.guidance_scale > 1:
+        null_text = pipeline.transformer.null_text_embeds(batch_size, args.text_length)
+    return pipeline.prepare_generation(
+        text, null_text, mask, mask, num_latent_frames, None, generator, None, None, None
+    )
+
+
+def sample(pipeline: VideoARPipeline, generation) -> torch.Tensor:
+    """All latent frames `(B, d, T, H', W')`. `generation` begins anew, with its text."""
+    generation.kv_cache.forget_frames()
+    generation.frame = generation.num_sampled_frames = 0
+    generation.previous_frame = None
+    frames = [pipeline.sample_frame(generation) for _ in range(pipeline.scheduler.num_latent_frames)]
+    return torch.stack(frames, dim=2)
+
+
+def sample_first_chunk(pipeline: VideoARPipeline, batch_size: int, args) -> torch.Tensor:
+    """Pixels of the first latent frame, from the text on."""
+    generation = prepare_generation(pipeline, batch_size, args)
+    latents = pipeline.sample_frame(generation)[:, :, None]
+    return pipeline.vae.decode_chunk(latents.to(pipeline.vae.dtype), return_dict=False)[0]
+
+
+def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:
+    """Seconds of the parts of a generation, and bytes of memory."""
+    timed = functools.partial(median_seconds, args=args)
+    reset_peak_memory(args.device)
+    generation = prepare_generation(pipeline, batch_size, args)
+    latents = sample(pipeline, generation)  # compiles and records
+    parts = {"sample": timed(lambda: sample(pipeline, generation))}
+    parts["sample memory"] = peak_memory_bytes(args.device)
+    parts["decode"] = timed(lambda: pipeline.vae.decode(latents.to(pipeline.vae.dtype)))
+    parts["peak memory"] = peak_memory_bytes(args.device)
+    parts["text"] = timed(lambda: pipeline.write_text(generation))
+    return parts
+
+
+@torch.no_grad()
+def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int, rates: dict, args) -> dict:
+    """One row of the table. The pipeline is compiled and graphed already, as `mode` says."""
+    parts = time_parts(pipeline, batch_size, args)
+    first_seconds = median_seconds(lambda: sample_first_chunk(pipeline, batch_size, args), args)
+
+    transformer, schedule = pipeline.transformer, pipeline.scheduler.scale_schedule
+    branches = batch_size * (2 if args.guidance_scale > 1 else 1)
+    steps = generation_steps(schedule, pipeline.scheduler.num_latent_frames, args.text_length)
+    flops = [step_flops(transformer, num_tokens, num_keys, branches) for num_tokens, num_keys in steps]
+    bytes_read = [step_bytes(transformer, num_keys, branches) for _, num_keys in steps]
+    flops_seconds = sum(flops) / rates["gemm_flops_per_s"]
+    roofline_seconds = sum(
+        max(operations / rates["gemm_flops_per_s"], size / rates["copy_bytes_per_s"])
+        for operations, size in zip(flops, bytes_read)
+    )
+    return {
+        "config": config,
+        "mode": mode,
+        "batch": batch_size,
+        "text ms": 1000 * parts["text"],
+        "sample ms": 1000 * parts["sample"],
+        "decode ms": 1000 * parts["decode"],
+        "first frame ms": 1000 * first_seconds,
+        "decode share": parts["decode"] / (parts["text"] + parts["sample"] + parts["decode"]),
+        "ms per step": 1000 * parts["sample"] / len(steps),
+        "clips/s": batch_size / parts["sample"],
+        "tokens": sum(num_tokens for num_tokens, _ in steps),
+        "TFLOP": sum(flops) / 1e12,
+        "sample GB": parts["sample memory"] / 1e9,
+        "peak GB": parts["peak memory"] / 1e9,
+        "x flops": parts["sample"] / flops_seconds,
+        "x roofline": parts["sample"] / roofline_seconds,
+    }
+
+
+@torch.no_grad()
+def main(args):
+    # 1. The machine
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    dtype = DTYPES[args.dtype]
+    rates = measure_rates(dtype, args)
+    results = {"machine": describe_machine(args), "arguments": {}, "rates": rates, "rows": []}
+    results["arguments"] = {name: value for name, value in vars(args).items() if name != "output"}
+    print(f"{results['machine']}\nmatrix product {rates['gemm_flops_per_s'] / 1e12:.3g} TFLOP/s, ", end="")
+    print(f"copy {rates['copy_bytes_per_s'] / 1e9:.4g} GB/s")
+
+    # 2. Every size, mode and batch size; JSON is written after each row, so that a run cut short loses nothing
+    for config in args.configs:
+        pipeline = make_pipeline(config, args.tokenizer, args.device, dtype)
+        pipeline.transformer.fuse_qkv_projections()
+        if args.pack_linear_layers:
+            pipeline.transformer.pack_linear_layers()
+        is_compiled = False
+        for mode in sorted(args.modes, key=MODES.index):
+            if "compiled" in mode and not is_compiled:
+                pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)
+                is_compiled = True
+            if "graphed" in mode:
+                pipeline.enable_cuda_graphs()
+            else:
+                pipeline.disable_cuda_graphs()
+            for batch_size in args.batch_sizes:
+                results["rows"].append(benchmark(pipeline, config, mode, batch_size, rates, args))
+                write_json(args.output, results)
+        del pipeline
+        synchronize(args.device)
+    print_table(results["rows"])
+
+
+if __name__ == "__main__":
+    main(parse_args())
