@@ -43,7 +43,7 @@ from videoar_pipelines.training.components import (
     transformer_config,
 )
 from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
-from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
 from videoar_pipelines.training.losses import SCALE_WEIGHTINGS, bit_cross_entropy, bit_metrics
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model
@@ -153,8 +153,13 @@ def load_models(args, accelerator):
 
 
 def main(args):
-    # 1. Processes, seeds, folders
     accelerator = start_run(args)
+    train(accelerator, args)
+    end_run(accelerator)
+
+
+def train(accelerator, args):
+    """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
     attention = choose_attention_mask(args.attention, device)
     is_compiled = attention == "flex" if args.compile is None else args.compile
@@ -163,7 +168,7 @@ def main(args):
             "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
         )
 
-    # 2. Models
+    # 1. Models
     tokenizer, text_encoder, vae, scheduler, transformer = load_models(args, accelerator)
     transformer.train()
     if args.gradient_checkpointing:
@@ -180,7 +185,7 @@ def main(args):
     else:
         wrapped = {name: accelerator.prepare(model) for name, model in trained.items()}
 
-    # 3. Optimiser, averages, data
+    # 2. Optimiser, averages, data
     parameters = [parameter for model in trained.values() for parameter in model.parameters()]
     decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
     not_decayed = [parameter for parameter in parameters if parameter.ndim < 2]
@@ -217,7 +222,7 @@ def main(args):
     if args.report_to != "none":
         accelerator.init_trackers("text_to_video", {key: str(value) for key, value in vars(args).items()})
 
-    # 4. Train
+    # 3. Train
     backend = attention_backend("flex" if attention == "flex" else "native")
     with backend, TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
@@ -277,12 +282,11 @@ def main(args):
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
-    # 5. Save the pipeline with the averaged weights
+    # 4. Save the pipeline with the averaged weights
     with ExitStack() as stack:
         pipeline = averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler)
         if accelerator.is_main_process and not loop.is_stopped:
             save_pipeline(args, accelerator, pipeline, loop)
-    accelerator.end_training()
 
 
 def averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler):

@@ -35,7 +35,7 @@ from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.components import encode_captions
 from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
-from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
 from videoar_pipelines.training.losses import bit_cross_entropy, bit_metrics
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights
@@ -92,11 +92,16 @@ def save_lora(transformer, folder):
 
 
 def main(args):
-    # 1. Processes, seeds, folders
     accelerator = start_run(args)
+    train(accelerator, args)
+    end_run(accelerator)
+
+
+def train(accelerator, args):
+    """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
 
-    # 2. Models: everything is frozen, in the precision of the computation; the LoRA layers are float32
+    # 1. Models: everything is frozen, in the precision of the computation; the LoRA layers are float32
     frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
     vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
@@ -117,7 +122,7 @@ def main(args):
         transformer.enable_gradient_checkpointing()
     max_sequence_length = args.max_sequence_length or transformer.config.max_text_length
 
-    # 3. Optimiser, averages, data
+    # 2. Optimiser, averages, data
     parameters = [parameter for _, parameter in trainable_parameters(transformer)]
     bare_optimizer = torch.optim.AdamW(
         parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), weight_decay=args.weight_decay
@@ -158,7 +163,7 @@ def main(args):
     num_weights = sum(parameter.numel() for parameter in parameters)
     logger.info("%.2f million weights in LoRA layers of rank %d.", num_weights / 1e6, args.rank)
 
-    # 4. Train
+    # 3. Train
     with TrainingLoop(accelerator, state, args) as loop:
         for _ in loop:
             for _ in range(args.gradient_accumulation_steps):
@@ -208,7 +213,7 @@ def main(args):
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
-    # 5. Save the averaged LoRA layers
+    # 4. Save the averaged LoRA layers
     if accelerator.is_main_process and not loop.is_stopped:
         folder = args.output_dir / "lora"
         with averaged_weights(transformer, average, accelerator.is_main_process):
@@ -234,7 +239,6 @@ def main(args):
         logger.info("Saved the LoRA layers to %s.", folder)
         if args.push_to_hub:
             push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

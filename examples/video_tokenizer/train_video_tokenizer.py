@@ -44,7 +44,7 @@ from videoar_pipelines.training.discriminator import (
     discriminator_loss,
     generator_loss,
 )
-from videoar_pipelines.training.loop import TrainingLoop, hardware_name, log_images, start_run
+from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
 from videoar_pipelines.training.perceptual import PerceptualLoss
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model
@@ -146,11 +146,16 @@ def validate(vae, videos, scheduler, folder, step):
 
 
 def main(args):
-    # 1. Processes, seeds, folders
     accelerator = start_run(args)
+    train(accelerator, args)
+    end_run(accelerator)
+
+
+def train(accelerator, args):
+    """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
 
-    # 2. Models
+    # 1. Models
     if args.pretrained_vae is not None:
         vae = AutoencoderVideoAR.from_pretrained(args.pretrained_vae)
     else:
@@ -168,7 +173,7 @@ def main(args):
         logger.info("The perceptual loss is off: no `--vgg_weights`.")
     trains_discriminator = args.adversarial_weight > 0
 
-    # 3. Optimisers, averages, data
+    # 2. Optimisers, averages, data
     betas = (args.adam_beta1, args.adam_beta2)
     optimizer = torch.optim.AdamW(vae.parameters(), args.learning_rate, betas, weight_decay=args.weight_decay)
     lr_scheduler = get_scheduler(
@@ -212,7 +217,7 @@ def main(args):
     if args.report_to != "none":
         accelerator.init_trackers("video_tokenizer", {key: str(value) for key, value in vars(args).items()})
 
-    # 4. Train
+    # 3. Train
     distance = F.l1_loss if args.reconstruction_loss == "l1" else F.mse_loss
     with TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
@@ -226,7 +231,7 @@ def main(args):
                 if args.scale_drop_probability > 0:
                     scale_mask = random_scale_mask(len(video), len(schedule), args.scale_drop_probability, device)
                 with accelerator.accumulate(wrapped_vae, *([wrapped_discriminator] if is_adversarial else [])):
-                    # 4.1 The tokenizer
+                    # 3.1 The tokenizer
                     with accelerator.autocast():
                         output = wrapped_vae(video, schedule, scale_mask)
                         perceptual_loss = (
@@ -257,7 +262,7 @@ def main(args):
                     optimizer.step()
                     optimizer.zero_grad()
 
-                    # 4.2 The discriminator
+                    # 3.2 The discriminator
                     if is_adversarial:
                         both = torch.cat([video, reconstruction.detach()])
                         with accelerator.autocast():
@@ -295,7 +300,7 @@ def main(args):
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
-    # 5. Save the averaged weights
+    # 4. Save the averaged weights
     with averaged_weights(vae, average, accelerator.is_main_process) as averaged:
         if accelerator.is_main_process and not loop.is_stopped:
             folder = args.output_dir / "vae"
@@ -322,7 +327,6 @@ def main(args):
             logger.info("Saved the tokenizer to %s.", folder)
             if args.push_to_hub:
                 push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

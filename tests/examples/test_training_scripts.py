@@ -13,7 +13,9 @@
 # limitations under the License.
 """The training scripts at tiny size: from their command lines, with every kind of data, in one process and in two."""
 
+import gc
 import json
+import os
 import re
 import runpy
 import sys
@@ -22,8 +24,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from tests.examples.training_scripts import (
     ENCODE_DATA_SET,
@@ -274,6 +278,26 @@ def test_two_processes_train_like_one(plain_run, tmp_path, sharding):
     assert_same_contents(whole, resumed)
     weights = VideoARTransformer3DModel.from_pretrained(tmp_path / "pipeline/transformer").state_dict()
     assert all(tensor.equal(whole[f"averages.transformer.{name}"]) for name, tensor in weights.items())
+
+
+def test_no_wrapped_model_outlives_the_process_group(text_to_video, pipeline_folder, tmp_path, monkeypatch):
+    """One that does may wait for gloo's threads for ever, see `end_run`."""
+    destroy = dist.destroy_process_group
+
+    def check_and_destroy(*args):
+        (tmp_path / f"checked-{os.environ['RANK']}").touch()
+        assert not any(isinstance(item, DistributedDataParallel) for item in gc.get_objects())
+        destroy(*args)
+
+    monkeypatch.setattr(dist, "destroy_process_group", check_and_destroy)
+    tokenizer = [*TINY_RUN, "--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1]
+    tokenizer += ["--discriminator_channels", 4]
+    lora = [*TINY_RUN, "--pretrained_pipeline", pipeline_folder]
+    for script, arguments in ((TRAIN_TEXT_TO_VIDEO, text_to_video), (TRAIN_TOKENIZER, tokenizer), (TRAIN_LORA, lora)):
+        arguments = [*arguments, "--max_train_steps", 1, "--output_dir", tmp_path / script.stem]
+        run_in_two_processes(lambda: run_script(script, *arguments))
+        for rank in range(2):
+            (tmp_path / f"checked-{rank}").unlink()
 
 
 def test_a_sharded_tokenizer_trains_like_one_that_is_not(pipeline_folder, tmp_path):

@@ -16,6 +16,7 @@ What all training scripts do around their own arithmetic: start the processes, c
 save checkpoints and stop in time.
 """
 
+import gc
 import json
 import logging
 import math
@@ -84,6 +85,19 @@ def start_run(args: Namespace) -> Accelerator:
     set_seed(args.seed)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     return accelerator
+
+
+def end_run(accelerator: Accelerator) -> None:
+    """
+    Closes the trackers and the process group. Nothing that `accelerator.prepare` wrapped may be referenced any more.
+
+    A DDP model that outlives the process group is the last owner of gloo's threads, and its destructor waits for them while it
+    holds Python's interpreter lock, which they may need to end (torch 2.13): now and then such a run never exits.
+    """
+    accelerator.free_memory()
+    # A DDP model and its hooks refer to each other.
+    gc.collect()
+    accelerator.end_training()
 
 
 def hardware_name(accelerator: Accelerator) -> str:
