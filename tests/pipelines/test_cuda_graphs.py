@@ -18,14 +18,34 @@ cache, which leaves everything else to be tested: what is static, when a step is
 
 import gc
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from tests.tiny_components import make_tiny_pipeline
+from videoar_pipelines.models.quantization import tokens_per_frame
 from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphSteps
 
 
 SIZES = {"num_frames": 13, "height": 64, "width": 64, "output_type": "latent"}  # 4 latent frames of 4 scales
+
+
+class NothingFromTheHost(TorchFunctionMode):
+    """Raises where a call copies values from the host, which a CUDA graph cannot record."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.tensor, torch.as_tensor, torch.from_numpy):
+            raise AssertionError(f"{function.__name__} copies from the host")
+        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(item, (list, np.ndarray)) for item in index):
+                raise AssertionError(f"the index {args[1]} is copied from the host")
+        tensors = [item for item in tree_leaves((args, kwargs)) if isinstance(item, torch.Tensor)]
+        if any(tensor.device.type == "cpu" for tensor in tensors):
+            raise AssertionError(f"{function.__name__} reads a tensor of the host")
+        return function(*args, **(kwargs or {}))
 
 
 class RepeatedSteps(CUDAGraphSteps):
@@ -127,6 +147,32 @@ def test_two_streams_in_turns_do_not_share_a_cache(pipelines):
 
     for _ in range(2):
         torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("sampling", [(1.0, 1.0), (0.5, 0.9), ([0.0, 0.5], 0.9)], ids=["plain", "top_p", "per scale"])
+def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
+    """On the meta device there are no values to look at, and whatever is on the CPU came from the host."""
+    pipeline = make_tiny_pipeline()
+    pipeline._attention_kwargs = None  # as a call sets it
+    transformer, scheduler = pipeline.transformer.to("meta"), pipeline.scheduler
+    scheduler.set_timesteps(2, 4, 4)
+    schedule = scheduler.scale_schedule
+    num_tokens = tokens_per_frame(schedule)
+    kv_cache = transformer.make_cache(batch_size=2, text_length=5, tokens_per_frame=num_tokens, num_frames=2)
+    kv_cache.set_text(torch.empty(2, 5, device="meta"))
+    latents = torch.empty(1, 8, 4, 4, device="meta")
+    token_ids = torch.empty(num_tokens, 5, dtype=torch.long, device="meta")
+    guidance = torch.empty((), device="meta")
+    start = 0
+    for scale, (height, width) in enumerate(schedule):
+        end = start + height * width
+        noise = torch.empty(1, height * width, 8, device="meta")
+        with torch.no_grad(), NothingFromTheHost():
+            latents = pipeline._sample_map(
+                kv_cache, scale, *sampling, latents, latents, token_ids[start:end], noise, guidance
+            )
+        start = end
+    assert kv_cache.num_written == num_tokens and latents.device.type == "meta"
 
 
 def test_a_callback_that_replaces_the_latents_is_heard(pipelines):
