@@ -46,7 +46,7 @@ from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, m
 from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
 from videoar_pipelines.training.losses import SCALE_WEIGHTINGS, bit_cross_entropy, bit_metrics
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
-from videoar_pipelines.training.sharding import averaged_weights, shard_model
+from videoar_pipelines.training.sharding import averaged_weights, shard_model, split_sequences
 from videoar_pipelines.training.teacher_forcing import corruption_strength, predict_bits, sample_validation_videos
 from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
 
@@ -89,6 +89,12 @@ def parse_args(arguments=None):
 
     speed = parser.add_argument_group("attention")
     speed.add_argument("--attention", choices=["auto", "flex", "boolean"], default="auto", help="The kind of mask.")
+    speed.add_argument(
+        "--context_parallel_degree",
+        type=int,
+        default=1,
+        help="Processes that share every sequence, for long ones (Ulysses, with a boolean mask).",
+    )
     speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="The blocks; `flex` needs it.")
 
     validation = parser.add_argument_group("validation videos")
@@ -161,7 +167,8 @@ def main(args):
 def train(accelerator, args):
     """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
-    attention = choose_attention_mask(args.attention, device)
+    degree = args.context_parallel_degree
+    attention = choose_attention_mask(args.attention, device, splits_sequences=degree > 1)
     is_compiled = attention == "flex" if args.compile is None else args.compile
     if attention == "flex" and not is_compiled:
         raise ValueError(
@@ -175,6 +182,8 @@ def train(accelerator, args):
         transformer.enable_gradient_checkpointing()
     if is_compiled:
         transformer.compile_repeated_blocks()
+    if degree > 1:
+        split_sequences(transformer, degree)
     trained = {"transformer": transformer}
     if args.train_text_encoder:
         trained["text_encoder"] = text_encoder
@@ -208,8 +217,8 @@ def train(accelerator, args):
         args.train_batch_size,
         seed=args.seed,
         device=device,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
+        rank=accelerator.process_index // degree,
+        world_size=accelerator.num_processes // degree,
         log_dir=args.output_dir,
         vae=vae,
         scheduler=scheduler,
@@ -224,7 +233,7 @@ def train(accelerator, args):
 
     # 3. Train
     backend = attention_backend("flex" if attention == "flex" else "native")
-    with backend, TrainingLoop(accelerator, state, args) as loop:
+    with backend, TrainingLoop(accelerator, state, args, degree) as loop:
         for step in loop:
             strength = 0.0 if args.no_error_correction else corruption_strength(step, args.corruption_warmup_steps)
             for _ in range(args.gradient_accumulation_steps):
@@ -257,7 +266,8 @@ def train(accelerator, args):
                         )
                     scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
                     loss = bit_cross_entropy(logits, target_bits, scale_schedule, args.scale_weighting)
-                    accelerator.backward(loss)
+                    # Gradients are averaged over all processes; those that share a sequence each hold a part of them.
+                    accelerator.backward(loss * degree)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
                     optimizer.step()
@@ -336,7 +346,9 @@ def save_pipeline(args, accelerator, pipeline, loop):
             "clips": f"{args.num_frames} frames of {args.height}x{args.width}",
             "steps": str(loop.step),
             "clips per step": str(
-                args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+                args.train_batch_size
+                * args.gradient_accumulation_steps
+                * (accelerator.num_processes // args.context_parallel_degree)
             ),
             "hardware": hardware_name(accelerator),
             "weights": f"exponential average, decay {args.ema_decay}",

@@ -38,6 +38,7 @@ from tests.examples.training_scripts import (
     TRAIN_TOKENIZER,
     assert_same_contents,
     read_checkpoint,
+    run_in_processes,
     run_in_two_processes,
     run_script,
     save_tiny_pipeline,
@@ -278,6 +279,22 @@ def test_two_processes_train_like_one(plain_run, tmp_path, sharding):
     assert_same_contents(whole, resumed)
     weights = VideoARTransformer3DModel.from_pretrained(tmp_path / "pipeline/transformer").state_dict()
     assert all(tensor.equal(whole[f"averages.transformer.{name}"]) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("sharding", [["--no-fsdp"], ["--fsdp"]], ids=["ddp", "fsdp2"])
+def test_processes_that_share_sequences_train_like_one(plain_run, tmp_path, monkeypatch, sharding):
+    """Two groups of two; clips of a group are the same, those of the groups are not."""
+    arguments, output_dir = plain_run
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    arguments = [*arguments, *sharding, "--context_parallel_degree", 2, "--output_dir", tmp_path]
+    arguments += ["--validation_steps", 6, "--validation_prompts", "a red circle", "--gradient_checkpointing"]
+    run_in_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments), 4)
+    assert_close_runs(output_dir, tmp_path)
+    assert (tmp_path / "validation/step-0000006/00.mp4").exists()
+    assert "clips per step: 4" in (tmp_path / "pipeline/README.md").read_text()
+    weights = VideoARTransformer3DModel.from_pretrained(tmp_path / "pipeline/transformer").state_dict()
+    averages = read_checkpoint(tmp_path / "checkpoint-6")
+    assert all(tensor.equal(averages[f"averages.transformer.{name}"]) for name, tensor in weights.items())
 
 
 def test_no_wrapped_model_outlives_the_process_group(text_to_video, pipeline_folder, tmp_path, monkeypatch):

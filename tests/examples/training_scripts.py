@@ -73,12 +73,16 @@ def run_in_child(function: Callable[[], None]) -> int:
 
 
 def run_in_two_processes(function: Callable[[], None]) -> None:
-    """Runs `function` in two forks of this process that can talk to each other by gloo."""
+    run_in_processes(function, 2)
+
+
+def run_in_processes(function: Callable[[], None], number: int) -> None:
+    """Runs `function` in forks of this process that can talk to each other by gloo."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"GLOO_SOCKET_IFNAME": "lo"}
+    shared = {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
     def run(rank):
         os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
@@ -86,9 +90,9 @@ def run_in_two_processes(function: Callable[[], None]) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    children = [_start_child(lambda: run(rank)) for rank in range(2)]
+    children = [_start_child(lambda: run(rank)) for rank in range(number)]
     statuses = [_wait_for(child) for child in children]
-    assert statuses == [0, 0], f"exit statuses {statuses}"
+    assert statuses == [0] * number, f"exit statuses {statuses}"
 
 
 def _start_child(function: Callable[[], None]) -> int:

@@ -85,8 +85,11 @@ def test_random_frame_mask_keeps_frames_with_its_probability():
 def test_flex_attention_is_refused_where_it_cannot_train():
     assert choose_attention_mask("auto", torch.device("cpu")) == "boolean"
     assert choose_attention_mask("auto", torch.device("cuda")) == "flex"
+    assert choose_attention_mask("auto", torch.device("cuda"), splits_sequences=True) == "boolean"
     with pytest.raises(ValueError, match="--attention flex"):
         choose_attention_mask("flex", torch.device("cpu"))
+    with pytest.raises(ValueError, match="--context_parallel_degree"):
+        choose_attention_mask("flex", torch.device("cuda"), splits_sequences=True)
 
 
 @pytest.mark.gpu

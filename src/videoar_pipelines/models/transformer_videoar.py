@@ -27,6 +27,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
+from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import PixArtAlphaTextProjection
@@ -563,6 +564,15 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
     _repeated_blocks = ["VideoARTransformerBlock"]
     _skip_layerwise_casting_patterns = ["map_embedder", "scale_embedding", "start_embedding", "null_text", "norm"]
     _skip_keys = ["kv_cache"]
+    # Whole sequences, as in training: text and maps are split behind the embedders and joined as bit logits.
+    _cp_plan = {
+        "rope": {
+            0: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
+            1: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
+        },
+        "blocks.0": {"hidden_states": ContextParallelInput(split_dim=1, expected_dims=3)},
+        "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
 
     @register_to_config
     def __init__(
@@ -720,6 +730,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 f"`encoder_hidden_states` has {encoder_hidden_states.shape[1]} text tokens, but `kv_cache` was made for "
                 f"{kv_cache.text_length}: make a new cache, or pad the text."
             )
+        self._check_not_context_parallel()
         hidden_states = self.text_embedder(encoder_hidden_states.to(self.dtype))
         num_tokens = hidden_states.shape[1]
         positions = self.rope.text_positions(encoder_attention_mask, num_tokens, hidden_states.device)
@@ -748,6 +759,26 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         kv_cache.text_shift = kv_cache.time_shift
         shift = self.rope.time_shift(kv_cache.time_shift, kv_cache.tokens_per_frame, kv_cache.keys.device)
         kv_cache.keys[:, :, : kv_cache.text_length] = apply_rotary_embedding(kv_cache.text_keys, self.rope(shift))
+
+    @property
+    def _context_parallel_degree(self) -> int:
+        config = self._parallel_config and self._parallel_config.context_parallel_config
+        return config.ulysses_degree * config.ring_degree if config else 1
+
+    def _check_context_parallel(self, num_tokens: int) -> None:
+        degree = self._context_parallel_degree
+        if num_tokens % degree != 0:
+            raise ValueError(
+                f"The sequence has {num_tokens} tokens of text and video, which cannot be split evenly over {degree} processes "
+                f"(`enable_parallelism`): pad the text by {-num_tokens % degree} tokens."
+            )
+
+    def _check_not_context_parallel(self) -> None:
+        if self._context_parallel_degree > 1:
+            raise ValueError(
+                "`enable_parallelism` splits whole sequences, as in training; a step with `kv_cache` may have a single token. "
+                "Generate with a model without it."
+            )
 
     @apply_lora_scale("attention_kwargs")
     def forward(
@@ -788,13 +819,19 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             `(B, S, out_channels)`.
 
         Raises:
-            `ValueError`: Not exactly one of `encoder_hidden_states` and `kv_cache` is given, or the cache is full.
+            `ValueError`: Not exactly one of `encoder_hidden_states` and `kv_cache` is given, or the cache is full; or with context
+                parallelism, the sequence cannot be split evenly, or there is a cache.
         """
         if (encoder_hidden_states is None) == (kv_cache is None):
             raise ValueError(
                 "Pass exactly one of `encoder_hidden_states` (a whole sequence) and `kv_cache` (the next maps; its text is "
                 "written by `encode_text`)."
             )
+
+        if kv_cache is None:
+            self._check_context_parallel(encoder_hidden_states.shape[1] + token_ids.shape[0])
+        else:
+            self._check_not_context_parallel()
 
         # 1. Maps
         frames, scales = token_ids[:, FRAME], token_ids[:, SCALE]
@@ -838,9 +875,8 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         if kv_cache is not None:
             kv_cache.advance(token_ids.shape[0])
 
-        # 4. Bits
-        hidden_states = self.norm_out(hidden_states[:, num_text_tokens:])
-        logits = self.proj_out(hidden_states)  # (B, S, d)
+        # 4. Bits; the text is left out last, because only the logits of a sequence that was split are whole
+        logits = self.proj_out(self.norm_out(hidden_states))[:, num_text_tokens:]  # (B, S, d)
         if not return_dict:
             return (logits,)
         return Transformer2DModelOutput(sample=logits)

@@ -157,15 +157,22 @@ def training_attention_mask(
     return block_causal_mask(layout.token_ids, layout.token_ids, window, frame_keep, text_mask)
 
 
-def choose_attention_mask(kind: str, device: torch.device) -> str:
+def choose_attention_mask(kind: str, device: torch.device, splits_sequences: bool = False) -> str:
     """
     `"flex"` or `"boolean"` for the flag's `"auto"`.
+
+    Args:
+        kind (`str`): `"auto"`, `"flex"` or `"boolean"`.
+        device (`torch.device`): To train on.
+        splits_sequences (`bool`, defaults to `False`): Whether processes share sequences, see `sharding.split_sequences`.
 
     Raises:
         `ValueError`: `"flex"` where it cannot train.
     """
+    if kind == "auto":
+        return "flex" if device.type == "cuda" and not splits_sequences else "boolean"
     if kind == "flex" and device.type != "cuda":
         raise ValueError(f"`--attention flex` needs a CUDA device, this is {device.type}: pass `boolean` or `auto`.")
-    if kind == "auto":
-        return "flex" if device.type == "cuda" else "boolean"
+    if kind == "flex" and splits_sequences:
+        raise ValueError("`--attention flex` does not go with `--context_parallel_degree`: pass `boolean` or `auto`.")
     return kind

@@ -166,16 +166,21 @@ class TrainingLoop:
         accelerator (`Accelerator`): The run's.
         state ([`TrainingState`]): What checkpoints hold.
         args (`argparse.Namespace`): With the flags of `arguments.add_run_arguments`.
+        context_parallel_degree (`int`, defaults to 1):
+            Number of consecutive processes that share their batches and random numbers, see `sharding.split_sequences`.
 
     Attributes:
         last_logs (`dict[str, float]`): What was logged last.
         is_stopped (`bool`): Whether the run ended early, after a SIGTERM.
     """
 
-    def __init__(self, accelerator: Accelerator, state: TrainingState, args: Namespace):
+    def __init__(
+        self, accelerator: Accelerator, state: TrainingState, args: Namespace, context_parallel_degree: int = 1
+    ):
         self.accelerator = accelerator
         self.state = state
         self.args = args
+        self.context_parallel_degree = context_parallel_degree
         self.last_logs = {}
         self.is_stopped = False
         self._stop_requested = False
@@ -198,11 +203,11 @@ class TrainingLoop:
         self._stop_requested = True
 
     def __iter__(self) -> Iterator[int]:
-        # 1. Resume; from here on every process has random numbers of its own
+        # 1. Resume; from here on processes with other batches have other random numbers
         if self.accelerator.is_main_process:
             remove_unfinished_checkpoints(self.args.output_dir)
         self.accelerator.wait_for_everyone()
-        set_seed(self.args.seed, device_specific=True)
+        set_seed(self.args.seed + self.accelerator.process_index // self.context_parallel_degree)
         checkpoint = find_checkpoint(self.args.output_dir, self.args.resume_from_checkpoint)
         first_step = 0
         if checkpoint is not None:
@@ -279,7 +284,7 @@ class TrainingLoop:
         self._send_report()
         self._read_report()
         now = time.perf_counter()
-        num_samples = self._num_samples * self.accelerator.num_processes
+        num_samples = self._num_samples * self.accelerator.num_processes // self.context_parallel_degree
         logs = self._values | values | {"samples_per_second": num_samples / (now - self._last_log_time)}
         if self.accelerator.device.type == "cuda":
             logs["memory_gib"] = torch.cuda.max_memory_allocated(self.accelerator.device) / 2**30

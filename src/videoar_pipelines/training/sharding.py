@@ -11,17 +11,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Models whose weights are sharded over processes (FSDP2), and models with averaged weights, sharded or not."""
+"""
+Models that are shared by processes: weights (FSDP2) or sequences (context parallelism); and models with averaged weights,
+shared or not.
+"""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
+from diffusers import ContextParallelConfig, ModelMixin
 from diffusers.training_utils import EMAModel
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from .training_state import trainable_parameters
 
@@ -44,6 +50,37 @@ def shard_model(model: nn.Module, mesh: DeviceMesh | None = None) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
+def split_sequences(model: ModelMixin, degree: int) -> None:
+    """
+    Splits every sequence over `degree` consecutive processes, in place (DeepSpeed-Ulysses, by diffusers' `enable_parallelism`).
+    All of a group hold the same weights and read the same batch. Each then computes the whole loss, but its gradients are those
+    of its own tokens: they have to be *summed* over the group, so that where gradients are averaged over all processes the loss
+    has to be multiplied by `degree`.
+
+    Args:
+        model (`ModelMixin`): With a `_cp_plan`.
+        degree (`int`): Processes in a group, a divisor of their number and of the number of attention heads.
+
+    Raises:
+        `ValueError`: It is no such divisor, or there is no accelerator.
+    """
+    num_processes = dist.get_world_size() if dist.is_initialized() else 1
+    for name, number in (("processes", num_processes), ("attention heads", model.config.num_attention_heads)):
+        if degree < 1 or number % degree != 0:
+            raise ValueError(
+                f"`context_parallel_degree` is {degree}: pass a divisor of the number of {name}, {number}."
+            )
+    if torch.accelerator.device_count() == 0:
+        raise ValueError(f"`context_parallel_degree` is {degree}, but there is no accelerator: pass 1 on a CPU.")
+    accelerator = torch.accelerator.current_accelerator() or torch.device("cpu")
+    mesh = init_device_mesh(
+        accelerator.type,
+        (num_processes // degree, 1, degree),
+        mesh_dim_names=("data", "ring", "ulysses"),
+    )
+    model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=degree, mesh=mesh["ring", "ulysses"]))
+
+
 def unsharded_class(model: nn.Module) -> type[nn.Module]:
     """The class a model had before `fully_shard` changed it."""
     return next(base for base in type(model).__mro__ if not issubclass(base, FSDPModule))
@@ -54,9 +91,9 @@ def averaged_weights(model: nn.Module, average: EMAModel, is_main_process: bool)
     """
     A model that can be used and saved like any other, with averaged weights, inside a `with`.
 
-    If the model is not sharded it is the model itself: its weights and the averages change places, one tensor at a time, and
-    change back at the end. A sharded one is gathered, on the main process only, into a new model on the same device. All
-    processes enter together.
+    If the model is not shared it is the model itself: its weights and the averages change places, one tensor at a time, and
+    change back at the end. One with sharded weights or split sequences is gathered, on the main process only, into a new model
+    on the same device. All processes enter together.
 
     Args:
         model (`nn.Module`): Not wrapped by DDP.
@@ -64,9 +101,9 @@ def averaged_weights(model: nn.Module, average: EMAModel, is_main_process: bool)
         is_main_process (`bool`): Whether this process needs the result.
 
     Yields:
-        `nn.Module` or `None`: In evaluation mode; `None` for a sharded model on other processes than the main one.
+        `nn.Module` or `None`: In evaluation mode; `None` for a shared model on other processes than the main one.
     """
-    if isinstance(model, FSDPModule):
+    if isinstance(model, FSDPModule) or getattr(model, "_parallel_config", None) is not None:
         yield _gather(model, average, is_main_process)
         return
     was_training = model.training
@@ -91,7 +128,7 @@ def _exchange(model: nn.Module, average: EMAModel) -> None:
 def _gather(model: nn.Module, average: EMAModel, is_main_process: bool) -> nn.Module | None:
     gathered = {}
     for (name, _), averaged in zip(trainable_parameters(model), average.shadow_params):
-        full = averaged.full_tensor()
+        full = averaged.full_tensor() if isinstance(averaged, DTensor) else averaged
         if is_main_process:
             gathered[name] = full.cpu()
     if not is_main_process:
