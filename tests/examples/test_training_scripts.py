@@ -18,6 +18,7 @@ import json
 import os
 import re
 import runpy
+import socket
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -279,6 +280,24 @@ def test_two_processes_train_like_one(plain_run, tmp_path, sharding):
     assert_same_contents(whole, resumed)
     weights = VideoARTransformer3DModel.from_pretrained(tmp_path / "pipeline/transformer").state_dict()
     assert all(tensor.equal(whole[f"averages.transformer.{name}"]) for name, tensor in weights.items())
+
+
+def test_two_hosts_train_like_one_process(plain_run, tmp_path):
+    """As a launcher on each of two machines starts them: one process each, weights sharded over both."""
+    arguments, output_dir = plain_run
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = ["--master_addr", "127.0.0.1", "--master_port", port]
+    hosts = []
+    for rank in range(2):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--node_rank", rank, *address]
+        hosts.append(start_command(*launcher, TRAIN_TEXT_TO_VIDEO, *arguments, "--fsdp", "--output_dir", tmp_path))
+    for host in hosts:
+        output, _ = host.communicate(timeout=300)
+        assert host.returncode == 0, output
+    assert_close_runs(output_dir, tmp_path)
+    assert "2 x CPU" in (tmp_path / "pipeline/README.md").read_text()
 
 
 @pytest.mark.parametrize("sharding", [["--no-fsdp"], ["--fsdp"]], ids=["ddp", "fsdp2"])
