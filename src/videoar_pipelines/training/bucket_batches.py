@@ -18,6 +18,7 @@ A clip that cannot be read is replaced by another one of its bucket, chosen by t
 stay in step without a word between them. It is counted and listed; over a given share the run stops.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -46,6 +47,8 @@ _MAX_REPLACEMENTS = 32
 _MIN_CLIPS_OF_A_SHARE = 100
 _MAX_NAMED_FILES = 20
 _SECONDS_AFTER_SIGTERM = 30
+# A worker that dies is a `RuntimeError` of the loader, or a connection that breaks, whichever is seen first.
+_READ_ERRORS = (RuntimeError, OSError, EOFError)
 
 
 class SkippedClips:
@@ -234,24 +237,13 @@ class BucketBatches:
 
     def __next__(self) -> dict[str, Any]:
         # 1. Read
-        if self._iterator is None:
-            # A generator of its own: the loader draws a number when it starts, which must not disturb training.
-            loader = DataLoader(
-                self._reader,
-                batch_size=None,
-                sampler=_Requests(self.plan, self.rank, self.position),
-                collate_fn=hand_over,
-                generator=torch.Generator(),
-                **self._loader_options,
-            )
-            self._iterator = iter(loader)
         try:
-            batch = next(self._iterator)
-        except RuntimeError as error:
+            batch = self._read()
+        except _READ_ERRORS as error:
             rows = self.plan.request(self.position, self.rank).rows
             names = ", ".join(self.clips.files[row] for row in rows)
             raise RuntimeError(
-                f"Batch {self.position} could not be read ({error}). It was to hold {names}."
+                f"Batch {self.position} could not be read ({type(error).__name__}: {error}). It was to hold {names}."
             ) from error
 
         # 2. Account for what was skipped
@@ -272,6 +264,32 @@ class BucketBatches:
         files = [self.clips.files[row] for row in batch.rows]
         tensors = self.clips.to_training(batch.tensors, batch.bucket, self.device)
         return tensors | {"captions": captions, "files": files}
+
+    def _read(self) -> _ReadBatch:
+        try:
+            if self._iterator is None:
+                # A generator of its own: the loader draws a number when it starts, which must not disturb training.
+                loader = DataLoader(
+                    self._reader,
+                    batch_size=None,
+                    sampler=_Requests(self.plan, self.rank, self.position),
+                    collate_fn=hand_over,
+                    generator=torch.Generator(),
+                    **self._loader_options,
+                )
+                self._iterator = iter(loader)
+            return next(self._iterator)
+        except _READ_ERRORS:
+            self._end_workers()
+            raise
+
+    def _end_workers(self) -> None:
+        # The loader raises an error in the main thread, at whatever line it is, when the news of a worker's death comes in.
+        # Nothing may raise any more after the caller was told, so this waits for the workers.
+        if self._loader_options["num_workers"] > 0 and self._iterator is not None:
+            with contextlib.suppress(RuntimeError):
+                self._iterator._shutdown_workers()
+        self._iterator = None
 
     def state_dict(self) -> dict[str, Any]:
         """The number of the next batch and what it means; the same on every rank."""
