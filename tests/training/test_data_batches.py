@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+import copy
 import io
 import json
 import os
@@ -258,38 +259,35 @@ def test_workers_survive_the_signal_that_slurm_sends(folder):
     assert_same_batches(batches + take(source, 6), expected)
 
 
-class DeadlyClips:
-    """Clips whose reader is killed, as it is when memory runs out."""
+def with_read(clips, read):
+    """The same clips, read by another function."""
+    clips = copy.copy(clips)
+    clips.read = read
+    return clips
 
-    def __init__(self, clips):
-        self.__dict__.update(vars(clips))
 
-    def read(self, row, draw, bucket):
-        os.kill(os.getpid(), signal.SIGKILL)
+def be_killed(row, draw, bucket):
+    """What happens to a worker when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def take_too_long(row, draw, bucket):
+    """What happens to a worker whose storage does not answer."""
+    time.sleep(3)
 
 
 def test_a_worker_that_dies_is_one_error_and_no_hang(folder):
     source = make_source(folder)
     # The news of the death comes as a broken connection, as a signal, or as both; in which order is chance.
     for _ in range(20):
-        batches = BucketBatches(DeadlyClips(source.clips), source.plan, num_workers=1, worker_timeout=30)
+        batches = BucketBatches(with_read(source.clips, be_killed), source.plan, num_workers=1, worker_timeout=30)
         with pytest.raises(RuntimeError, match=r"Batch 0 could not be read .*It was to hold .*/videos"):
             next(batches)
 
 
-class SlowClips:
-    """Clips on a storage that does not answer in time."""
-
-    def __init__(self, clips):
-        self.__dict__.update(vars(clips))
-
-    def read(self, row, draw, bucket):
-        time.sleep(3)
-
-
 def test_a_worker_that_hangs_is_an_error_after_the_timeout(folder):
     source = make_source(folder)
-    stuck = BucketBatches(SlowClips(source.clips), source.plan, num_workers=1, worker_timeout=1)
+    stuck = BucketBatches(with_read(source.clips, take_too_long), source.plan, num_workers=1, worker_timeout=1)
     others = torch.multiprocessing.active_children()
     with pytest.raises(
         RuntimeError, match=r"Batch 0 could not be read \(RuntimeError: DataLoader timed out after 1 seconds\)"

@@ -239,7 +239,7 @@ class BucketBatches:
         # 1. Read
         try:
             batch = self._read()
-        except _READ_ERRORS as error:
+        except _READ_ERRORS as error:  # once more, since the loader can raise while `_read` handles its first error
             rows = self.plan.request(self.position, self.rank).rows
             names = ", ".join(self.clips.files[row] for row in rows)
             raise RuntimeError(
