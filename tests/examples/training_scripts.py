@@ -88,6 +88,7 @@ def run_in_processes(function: Callable[[], None], number: int) -> None:
         os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         function()
         if dist.is_initialized():
+            dist.barrier()  # the first process holds the store, which the others may still be reading
             dist.destroy_process_group()
 
     children = [_start_child(lambda: run(rank)) for rank in range(number)]
