@@ -101,7 +101,7 @@ class StepTimer:
         if self.graphs is None:
             self._step(*inputs)
         else:
-            self.graphs.run(self.kv_cache, "step", self._step, *inputs)
+            self.graphs.run_step(self.kv_cache, "step", num_tokens, self._step, *inputs)
 
     def _step(self, inputs: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(inputs, token_ids, kv_cache=self.kv_cache, return_dict=False)[0]

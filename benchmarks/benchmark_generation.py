@@ -110,7 +110,7 @@ def sample_first_chunk(pipeline: VideoARPipeline, batch_size: int, args) -> torc
     """Pixels of the first latent frame, from the text on."""
     generation = prepare_generation(pipeline, batch_size, args)
     latents = pipeline.sample_frame(generation)[:, :, None]
-    return pipeline.vae.decode_chunk(latents.to(pipeline.vae.dtype), return_dict=False)[0]
+    return pipeline.decode_chunk(latents, None)[0]
 
 
 def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:

@@ -106,8 +106,8 @@ class TimedVideo:
         """Seconds of sampling and decoding the next latent frame."""
         synchronize(self.device)
         start = self.clock()
-        latents = self.pipeline.sample_frame(self.generation)[:, :, None].to(self.pipeline.vae.dtype)
-        _, self.decoder_state = self.pipeline.vae.decode_chunk(latents, self.decoder_state, return_dict=False)
+        latents = self.pipeline.sample_frame(self.generation)[:, :, None]
+        _, self.decoder_state = self.pipeline.decode_chunk(latents, self.decoder_state)
         synchronize(self.device)
         self.seconds.append(self.clock() - start)
         self.memory.append(memory_bytes(self.device))

@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tests.tiny_components import make_tiny_pipeline
 from videoar_pipelines.models.quantization import tokens_per_frame
-from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphSteps
+from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphDecoder, CUDAGraphRecorder, CUDAGraphSteps
 
 
 SIZES = {"num_frames": 13, "height": 64, "width": 64, "output_type": "latent"}  # 4 latent frames of 4 scales
@@ -48,17 +48,29 @@ class NothingFromTheHost(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class RepeatedSteps(CUDAGraphSteps):
+class RepeatedCalls(CUDAGraphRecorder):
     """Repeats Python where a graph would repeat kernels."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.num_recorded = 0
+    num_recorded = 0
 
-    def _capture(self, run_step):
-        output = run_step().clone()
+    def _capture(self, run):
+        outputs = tree_map_only(torch.Tensor, torch.clone, run())
         self.num_recorded += 1
-        return lambda: output.copy_(run_step()), output
+
+        def replay():
+            for output, result in zip(tree_leaves(outputs), tree_leaves(run()), strict=True):
+                if output is not None:
+                    output.copy_(result)
+
+        return replay, outputs
+
+
+class RepeatedSteps(RepeatedCalls, CUDAGraphSteps):
+    pass
+
+
+class RepeatedDecoder(RepeatedCalls, CUDAGraphDecoder):
+    pass
 
 
 def generate(pipeline, prompt="a red circle", seed=1, **arguments):
@@ -70,7 +82,7 @@ def generate(pipeline, prompt="a red circle", seed=1, **arguments):
 def pipelines():
     """The same pipeline twice: as it is, and with recorded steps."""
     recorded = make_tiny_pipeline()
-    recorded._cuda_graph_steps = RepeatedSteps()
+    recorded._cuda_graph_steps, recorded._cuda_graph_decoder = RepeatedSteps(), RepeatedDecoder()
     return make_tiny_pipeline(), recorded
 
 
@@ -96,15 +108,15 @@ def test_recorded_steps_give_the_same_video_in_the_first_call_and_in_later_ones(
 def test_a_second_call_records_nothing(pipelines):
     _, recorded = pipelines
     generate(recorded)
-    assert recorded._cuda_graph_steps.num_recorded == 4 * 4
+    assert recorded._cuda_graph_steps.num_recorded == 1 + 4 * 4
     generate(recorded, prompt="a blue circle", seed=2)  # another text of the same length
-    assert recorded._cuda_graph_steps.num_recorded == 4 * 4
+    assert recorded._cuda_graph_steps.num_recorded == 1 + 4 * 4
 
 
 def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):
     _, recorded = pipelines
     generate(recorded, window=1)
-    assert recorded._cuda_graph_steps.num_recorded == 2 * 4  # a first frame, and one that sees another
+    assert recorded._cuda_graph_steps.num_recorded == 1 + 2 * 4  # a first frame, and one that sees another
 
 
 @pytest.mark.parametrize(
@@ -114,8 +126,9 @@ def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):
 def test_other_settings_or_shapes_are_recorded_anew(pipelines, arguments):
     plain, recorded = pipelines
     generate(recorded)
+    recorded_before = recorded._cuda_graph_steps.num_recorded
     torch.testing.assert_close(generate(recorded, **arguments), generate(plain, **arguments), rtol=0, atol=0)
-    assert recorded._cuda_graph_steps.num_recorded == 2 * 4 * 4
+    assert recorded._cuda_graph_steps.num_recorded - recorded_before in (4 * 4, 1 + 4 * 4)  # with the text, or without
 
 
 def test_another_scheduler_configuration_is_recorded_anew(pipelines):
@@ -149,6 +162,54 @@ def test_two_streams_in_turns_do_not_share_a_cache(pipelines):
         torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("overlap_decoding", [False, True])
+def test_two_streams_in_turns_are_decoded_by_the_same_recorded_calls(pipelines, overlap_decoding):
+    plain, recorded = pipelines
+
+    def streams(pipeline):
+        arguments = SIZES | {"output_type": "pt", "overlap_decoding": overlap_decoding}
+        made = [
+            pipeline.stream("a red circle", generator=torch.Generator().manual_seed(seed), **arguments)
+            for seed in (1, 2)
+        ]
+        return [[next(stream) for stream in made] for _ in range(4)]
+
+    for _ in range(2):
+        torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
+    assert recorded._cuda_graph_decoder.num_recorded == 2  # the first chunk of a video, and a later one
+
+
+@pytest.mark.parametrize("enable", ["enable_tiling", "enable_slicing"])
+def test_a_tokenizer_that_works_piece_by_piece_decodes_without_graphs(pipelines, enable):
+    for pipeline in pipelines:
+        getattr(pipeline.vae, enable)()
+    expected, result = (
+        list(
+            pipeline.stream(
+                "a red circle", generator=torch.Generator().manual_seed(1), **SIZES | {"output_type": "pt"}
+            )
+        )
+        for pipeline in pipelines
+    )
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    assert pipelines[1]._cuda_graph_decoder.num_recorded == 0
+
+
+def test_another_prompt_on_the_way_is_heard():
+    videos = []
+    for steps in (None, RepeatedSteps()):
+        pipeline = make_tiny_pipeline()
+        pipeline._cuda_graph_steps = steps
+        chunks = []
+        for _ in range(2):
+            with pipeline.stream("a red circle", generator=torch.Generator().manual_seed(1), **SIZES) as stream:
+                chunks.append(next(stream))
+                stream.set_prompt("a blue square")
+                chunks.extend(stream)
+        videos.append(chunks)
+    torch.testing.assert_close(videos[1], videos[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("sampling", [(1.0, 1.0), (0.5, 0.9), ([0.0, 0.5], 0.9)], ids=["plain", "top_p", "per scale"])
 def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
     """On the meta device there are no values to look at, and whatever is on the CPU came from the host."""
@@ -173,6 +234,28 @@ def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
             )
         start = end
     assert kv_cache.num_written == num_tokens and latents.device.type == "meta"
+
+
+@pytest.mark.parametrize("has_padding", [False, True])
+def test_writing_the_text_looks_at_no_value_and_takes_none_from_the_host(has_padding):
+    pipeline = make_tiny_pipeline()
+    transformer = pipeline.transformer.to("meta")
+    kv_cache = transformer.make_cache(batch_size=2, text_length=5, tokens_per_frame=21, num_frames=2)
+    embeds = torch.empty(2, 5, transformer.config.text_embed_dim, device="meta")
+    mask = torch.empty(2, 5, dtype=torch.bool, device="meta") if has_padding else None
+    with torch.no_grad(), NothingFromTheHost():
+        transformer.encode_text(embeds, kv_cache, mask)
+    assert kv_cache.length == 5
+
+
+def test_decoding_looks_at_no_value_and_takes_none_from_the_host():
+    pipeline = make_tiny_pipeline()
+    vae, state = pipeline.vae.to("meta"), None
+    for _ in range(2):
+        with torch.no_grad(), NothingFromTheHost():
+            latents = torch.empty(1, vae.config.latent_channels, 1, 4, 4, device="meta")
+            sample, state = vae.decode_chunk(latents, state, return_dict=False)
+    assert sample.device.type == "meta"
 
 
 def test_a_callback_that_replaces_the_latents_is_heard(pipelines):
@@ -202,7 +285,7 @@ def test_weights_that_moved_are_recorded_anew(pipelines):
     for pipeline in pipelines:
         pipeline.transformer.to(torch.float64).to(torch.float32)
     torch.testing.assert_close(generate(recorded), generate(plain), rtol=0, atol=0)
-    assert recorded._cuda_graph_steps.num_recorded == 2 * 4 * 4
+    assert recorded._cuda_graph_steps.num_recorded == 2 * (1 + 4 * 4)
 
 
 def test_without_a_gpu_the_error_names_the_device():
@@ -224,6 +307,21 @@ def test_graphs_on_a_gpu_give_the_video_of_the_eager_path(arguments, fused):
         torch.testing.assert_close(result, expected, rtol=0, atol=0)
     pipeline.disable_cuda_graphs()
     torch.testing.assert_close(generate(pipeline, seed=1, **arguments), expected[0], rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("overlap_decoding", [False, True])
+def test_a_stream_with_graphs_on_a_gpu_gives_the_frames_of_the_eager_path(overlap_decoding):
+    pipeline = make_tiny_pipeline().to("cuda")
+
+    def stream(seed):
+        arguments = SIZES | {"num_frames": 29, "output_type": "pt", "overlap_decoding": overlap_decoding, "window": 2}
+        return list(pipeline.stream("a red circle", generator=torch.Generator().manual_seed(seed), **arguments))
+
+    expected = [stream(seed) for seed in (1, 2)]
+    pipeline.enable_cuda_graphs()
+    for _ in range(2):
+        torch.testing.assert_close([stream(seed) for seed in (1, 2)], expected, rtol=0, atol=0)
 
 
 @pytest.mark.gpu

@@ -12,43 +12,114 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Steps of a generation as CUDA graphs. A step of VideoAR is hundreds of small kernels, and a GPU runs them faster than Python
+Parts of a generation as CUDA graphs. A step of VideoAR is hundreds of small kernels, and a GPU runs them faster than Python
 can launch them. A graph records them once and launches them all together.
 
 A graph reads and writes fixed addresses. Here these are the storage of a key-value cache, which is lent to one generation
-after the other, and one static tensor for every input of a step. The number of graphs is small: a step's shapes depend on
-its scale and on how much of the cache is filled, and both repeat, from call to call and, with a window, from frame to frame.
+after the other, and one static tensor for every input. The number of graphs is small: the shapes of a step depend on its scale
+and on how much of the cache is filled, and both repeat, from call to call and, with a window, from frame to frame.
 """
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
+from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
 from ..models.transformer_videoar import VideoARKVCache, VideoARTransformer3DModel
 
 
 @dataclass
-class RecordedStep:
+class RecordedCall:
     """
     Args:
         replay (`Callable`): Runs the recorded kernels.
         inputs (`list[torch.Tensor]`): What they read; to be filled before.
-        output (`torch.Tensor`): What they write; overwritten by the next replay of any step.
-        num_tokens (`int`): Video tokens by which the step moves the cache on.
+        outputs (nested `torch.Tensor`): What they write; overwritten by the next replay of any call of the same recorder.
     """
 
     replay: Callable[[], None]
     inputs: list[torch.Tensor]
-    output: torch.Tensor
-    num_tokens: int
+    outputs: Any
 
 
-class CUDAGraphSteps:
+class CUDAGraphRecorder:
     """
-    Lends caches to generations, and records and replays the steps on them.
+    Records and replays calls. All of one recorder share their memory, so they have to run one after the other.
+    """
+
+    def __init__(self):
+        self._calls: weakref.WeakKeyDictionary[Any, dict[Hashable, RecordedCall]] = weakref.WeakKeyDictionary()
+        self._memory_pool = None
+
+    def run(self, owner: Any, key: Hashable, function: Callable, *inputs: Any) -> Any:
+        """
+        Calls `function(*inputs)`: records it the first time, replays it afterwards.
+
+        Args:
+            owner (`Any`): An object that `function` reads, whose recorded calls go when it does.
+            key (`Hashable`): All that decides what `function` does, but for its inputs.
+            function (`Callable`):
+                Makes tensors of `inputs`, on the GPU and without looking at values. Recording runs it twice.
+            *inputs: Tensors, numbers (`function` gets them as float32 scalars on the GPU) or `None`, nested in tuples or not.
+
+        Returns:
+            What `function` returns, in new tensors.
+        """
+        items, spec = tree_flatten(inputs)
+        shapes = tuple(item.shape if isinstance(item, torch.Tensor) else item is None for item in items)
+        key = (key, spec, shapes)
+        calls = self._calls.setdefault(owner, {})
+        if key not in calls:
+            calls[key] = self._record(function, items, spec)
+        call = calls[key]
+        tensors = [
+            (static, item) for static, item in zip(call.inputs, items, strict=True) if isinstance(item, torch.Tensor)
+        ]
+        # One kernel for many small tensors of one type.
+        torch._foreach_copy_([static for static, _ in tensors], [item for _, item in tensors])
+        for static, item in zip(call.inputs, items):
+            if item is not None and not isinstance(item, torch.Tensor):
+                static.fill_(item)
+        call.replay()
+        return tree_map_only(torch.Tensor, torch.clone, call.outputs)
+
+    def _record(self, function: Callable, items: Sequence, spec: TreeSpec) -> RecordedCall:
+        device = next(item.device for item in items if isinstance(item, torch.Tensor))
+        with torch.inference_mode(False):  # or calls outside of inference mode could not write to them
+            static_inputs = [
+                item.clone()
+                if isinstance(item, torch.Tensor)
+                else (None if item is None else torch.tensor(item, dtype=torch.float32, device=device))
+                for item in items
+            ]
+        replay, outputs = self._capture(lambda: function(*tree_unflatten(static_inputs, spec)))
+        return RecordedCall(replay, static_inputs, outputs)
+
+    def _capture(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """How to repeat `run` as it is now, and the tensors that every repetition overwrites."""
+        # The first run, outside of the graph, compiles, tunes and allocates what later runs need.
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            run()
+        torch.cuda.current_stream().wait_stream(side_stream)
+        # The graphs share their memory: outputs are copied before the next one runs.
+        if self._memory_pool is None:
+            self._memory_pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory_pool):
+            outputs = run()
+        return graph.replay, outputs
+
+
+class CUDAGraphSteps(CUDAGraphRecorder):
+    """
+    Lends caches to generations, and records and replays what the transformer does with them.
 
     Args:
         max_caches (`int`, defaults to 4):
@@ -56,13 +127,10 @@ class CUDAGraphSteps:
     """
 
     def __init__(self, max_caches: int = 4):
+        super().__init__()
         self.max_caches = max_caches
         self._idle: list[VideoARKVCache] = []
         self._shapes: weakref.WeakKeyDictionary[VideoARKVCache, Hashable] = weakref.WeakKeyDictionary()
-        self._steps: weakref.WeakKeyDictionary[VideoARKVCache, dict[Hashable, RecordedStep]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._memory_pool = None
 
     # 1. Caches
 
@@ -92,93 +160,89 @@ class CUDAGraphSteps:
         self._idle.append(kv_cache)
         del self._idle[: -self.max_caches]
 
-    # 2. Steps
+    # 2. Calls of the transformer
 
-    def run(
-        self,
-        kv_cache: VideoARKVCache,
-        key: Hashable,
-        step: Callable[..., torch.Tensor],
-        *inputs: torch.Tensor | float | None,
-    ) -> torch.Tensor:
+    def encode_text(self, kv_cache: VideoARKVCache, key: Hashable, encode: Callable, *inputs: Any) -> None:
         """
-        Calls `step(*inputs)`: records it the first time, replays it afterwards.
+        Writes the text to a cache without frames.
 
         Args:
-            kv_cache ([`VideoARKVCache`]): The cache that `step` reads and moves on. What happens between frames has to be done
+            kv_cache ([`VideoARKVCache`]): Changed in place.
+            key (`Hashable`): All that decides what `encode` does, but for its inputs.
+            encode (`Callable`): `encode(embeds, mask)` writes the text and calls `kv_cache.set_text(mask)`.
+            *inputs: Text states `(B, N, C)`, and their mask `(B, N)` or `None`.
+        """
+        self.run(kv_cache, ("text", key), encode, *inputs)
+        _, mask = inputs
+        kv_cache.set_text(mask)  # a graph repeats none of what happens in Python
+
+    def run_step(
+        self, kv_cache: VideoARKVCache, key: Hashable, num_tokens: int, step: Callable, *inputs: Any
+    ) -> torch.Tensor:
+        """
+        A step that writes to the cache and moves it on.
+
+        Args:
+            kv_cache ([`VideoARKVCache`]): What happens between frames has to be done
                 ([`~VideoARTransformer3DModel.begin_frame`]).
             key (`Hashable`): All that decides what `step` does, but for its inputs and for how much of the cache is filled.
-            step (`Callable`): Makes one tensor of `inputs`, on the GPU and without looking at values.
-            *inputs: Tensors, numbers (`step` gets them as float32 scalars on the GPU), or `None`.
-
-        Returns:
-            `torch.Tensor`: A new tensor.
+            num_tokens (`int`): Video tokens by which the step moves the cache on.
+            step (`Callable`): Makes a tensor of `inputs`, see [`~CUDAGraphRecorder.run`].
+            *inputs: Of `step`.
         """
-        shapes = tuple(item.shape if isinstance(item, torch.Tensor) else item is None for item in inputs)
-        key = (key, shapes, kv_cache.length, kv_cache.text_mask is None)
-        steps = self._steps.setdefault(kv_cache, {})
-        if key not in steps:
-            steps[key] = self._record(kv_cache, step, inputs)
-        recorded = steps[key]
-        for static, item in zip(recorded.inputs, inputs):
-            if isinstance(item, torch.Tensor):
-                static.copy_(item)
-            elif item is not None:
-                static.fill_(item)
-        recorded.replay()
-        kv_cache.advance(recorded.num_tokens)
-        return recorded.output.clone()
 
-    def _record(self, kv_cache: VideoARKVCache, step: Callable[..., torch.Tensor], inputs: Sequence) -> RecordedStep:
-        device = kv_cache.keys.device
-        with torch.inference_mode(False):  # see `lend_cache`
-            static_inputs = [
-                item.clone()
-                if isinstance(item, torch.Tensor)
-                else (None if item is None else torch.tensor(item, dtype=torch.float32, device=device))
-                for item in inputs
-            ]
-        num_tokens = 0
-
-        def run_step() -> torch.Tensor:
-            """The step on the static inputs; the cache does not move on."""
-            nonlocal num_tokens
+        def step_without_moving(*static_inputs: Any) -> torch.Tensor:
             length, num_written = kv_cache.length, kv_cache.num_written
             output = step(*static_inputs)
-            num_tokens = kv_cache.length - length
             kv_cache.length, kv_cache.num_written = length, num_written
             return output
 
-        replay, output = self._capture(run_step)
-        return RecordedStep(replay, static_inputs, output, num_tokens)
+        key = ("step", key, kv_cache.length, kv_cache.text_mask is None)
+        output = self.run(kv_cache, key, step_without_moving, *inputs)
+        kv_cache.advance(num_tokens)
+        return output
 
-    def _capture(self, run_step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """How to repeat `run_step` as it is now, and the tensor that every repetition overwrites."""
-        # The first run, outside of the graph, compiles, tunes and allocates what later runs need.
-        side_stream = torch.cuda.Stream()
-        side_stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side_stream):
-            run_step()
-        torch.cuda.current_stream().wait_stream(side_stream)
-        # Graphs share their memory: they run one after the other, and outputs are copied before the next one runs.
-        if self._memory_pool is None:
-            self._memory_pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory_pool):
-            output = run_step()
-        return graph.replay, output
+
+class CUDAGraphDecoder(CUDAGraphRecorder):
+    """
+    Decodes the latent frames of a stream. Its memory is not that of the steps, which may run at the same time.
+    """
+
+    def decode_chunk(
+        self, vae: AutoencoderVideoAR, latents: torch.Tensor, state: AutoencoderVideoARState | None
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        """The arguments and results of [`AutoencoderVideoAR.decode_chunk`], as tuples; without tiling, slicing or offloading."""
+        chunk_shape = (len(latents), *latents.shape[-2:])
+
+        def decode(latents: torch.Tensor, past: Sequence[torch.Tensor] | None):
+            past_state = None if past is None else AutoencoderVideoARState(chunk_shape, (past,))
+            sample, new_state = vae.decode_chunk(latents, past_state, return_dict=False)
+            return sample, new_state.tiles[0]
+
+        # Weights that moved are at another address than the one that graphs read.
+        weights = vae.decoder.conv_in.weight
+        key = (weights.data_ptr(), weights.dtype, weights.device)
+        sample, future = self.run(vae, key, decode, latents, None if state is None else state.tiles[0])
+        return sample, AutoencoderVideoARState(chunk_shape, (future,))
+
+
+def is_offloaded(model: torch.nn.Module) -> bool:
+    """Whether hooks of accelerate or diffusers move the model's weights around."""
+    return getattr(model, "_hf_hook", None) is not None or _is_group_offload_enabled(model)
 
 
 class CUDAGraphsMixin:
-    """Of a pipeline with a `transformer`: `enable_cuda_graphs`."""
+    """Of a pipeline with a `transformer` and a `vae`: `enable_cuda_graphs`."""
 
     _cuda_graph_steps: CUDAGraphSteps | None = None
+    _cuda_graph_decoder: CUDAGraphDecoder | None = None
 
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
-        Replays the steps of a generation as CUDA graphs, which removes the time that launching their kernels takes. The results
-        are those of the same kernels without graphs. The first call with new sizes, a new batch size or text length records
-        its steps, which takes a few times as long as the call itself; later calls with the same replay them.
+        Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
+        decoder's for the single latent frames of a stream. The results are those of the same kernels without graphs. The first
+        call with new sizes, a new batch size or text length records its steps, which takes a few times as long as the call
+        itself; later calls with the same replay them.
 
         Goes with `transformer.compile_repeated_blocks()` and `transformer.fuse_qkv_projections()`, called before. Call it
         again after a change of the transformer that keeps its place in memory: an attention backend, an adapter or its
@@ -197,10 +261,26 @@ class CUDAGraphsMixin:
                 f"CUDA graphs need the transformer on a CUDA device, but it is on {str(device)!r}. Move the pipeline there, "
                 '`pipe.to("cuda")`, before `enable_cuda_graphs()`.'
             )
-        if getattr(self.transformer, "_hf_hook", None) is not None or _is_group_offload_enabled(self.transformer):
+        if is_offloaded(self.transformer):
             raise ValueError("CUDA graphs need the transformer to stay in place: they do not go with offloading.")
         self._cuda_graph_steps = CUDAGraphSteps(max_caches)
+        self._cuda_graph_decoder = CUDAGraphDecoder()
 
     def disable_cuda_graphs(self) -> None:
         """Frees all graphs and the memory they hold."""
-        self._cuda_graph_steps = None
+        self._cuda_graph_steps = self._cuda_graph_decoder = None
+
+    def decode_chunk(
+        self, latents: torch.Tensor, state: AutoencoderVideoARState | None
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        """
+        [`AutoencoderVideoAR.decode_chunk`] of the pipeline's tokenizer, in its dtype and as a tuple; a single latent frame by a
+        CUDA graph where these are enabled.
+        """
+        vae = self.vae
+        latents = latents.to(vae.dtype)
+        # A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory.
+        takes_a_graph = self._cuda_graph_decoder is not None and latents.shape[2] == 1
+        if not takes_a_graph or vae.use_tiling or vae.use_slicing or is_offloaded(vae):
+            return vae.decode_chunk(latents, state, return_dict=False)
+        return self._cuda_graph_decoder.decode_chunk(vae, latents, state)

@@ -542,9 +542,18 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         )
         if text_embeds.shape[1] != generation.kv_cache.text_length:
             generation.kv_cache = generation.kv_cache.with_text_length(text_embeds.shape[1])
-        self.transformer.encode_text(
-            text_embeds, generation.kv_cache, text_mask, attention_kwargs=self.attention_kwargs
-        )
+        kv_cache = generation.kv_cache
+
+        def encode_text(embeds: torch.Tensor, mask: torch.Tensor | None) -> None:
+            self.transformer.encode_text(embeds, kv_cache, mask, attention_kwargs=self.attention_kwargs)
+
+        # Once there are frames, the text's place depends on their number.
+        if self._cuda_graph_steps is None or kv_cache.num_written > 0:
+            encode_text(text_embeds, text_mask)
+        else:
+            self._cuda_graph_steps.encode_text(
+                kv_cache, repr(self.attention_kwargs), encode_text, text_embeds, text_mask
+            )
 
     @staticmethod
     def _join_branches(
@@ -622,7 +631,9 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             if self._cuda_graph_steps is None:
                 generation.latents = step(*inputs)
             else:
-                generation.latents = self._cuda_graph_steps.run(generation.kv_cache, (scale, settings), step, *inputs)
+                generation.latents = self._cuda_graph_steps.run_step(
+                    generation.kv_cache, (scale, settings), end - start, step, *inputs
+                )
             start = end
             if on_step_end is not None:
                 on_step_end(timestep)

@@ -282,10 +282,9 @@ class VideoARStream:
         if self._decoding_stream is not None:
             self._decoding_stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._decoding_stream):  # without one, nothing happens here
-            vae = self.pipeline.vae
             chunks = []
-            for chunk in latents.to(vae.dtype).split(DECODED_TOGETHER, dim=2):
-                pixels, self._decoder_state = vae.decode_chunk(chunk, self._decoder_state, return_dict=False)
+            for chunk in latents.split(DECODED_TOGETHER, dim=2):
+                pixels, self._decoder_state = self.pipeline.decode_chunk(chunk, self._decoder_state)
                 chunks.append(pixels)
             pixels = torch.cat(chunks, dim=2)
             if self.context_frames is not None:
