@@ -32,6 +32,7 @@ Without tokenizer and text encoder of real prompts: the text is `--text_length` 
 """
 
 import functools
+import json
 
 import torch
 from measuring import (
@@ -70,6 +71,12 @@ def parse_args(arguments=None):
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--text_length", type=int, default=32, help="Text tokens.")
     parser.add_argument("--guidance_scale", type=float, default=5.0, help="1 is off: one branch instead of two.")
+    parser.add_argument("--attention_backend", help="One that diffusers knows, such as _native_flash.")
+    parser.add_argument(
+        "--compile_options",
+        type=json.loads,
+        help="JSON: `options` of torch.compile, such as '{\"aggressive_fusion\": true}'.",
+    )
     parser.add_argument(
         "--pack_linear_layers", action="store_true", help="Weights in oneDNN's layout; CPU, eager only."
     )
@@ -179,12 +186,16 @@ def main(args):
     for config in args.configs:
         pipeline = make_pipeline(config, args.tokenizer, args.device, dtype)
         pipeline.transformer.fuse_qkv_projections()
+        if args.attention_backend is not None:
+            pipeline.transformer.set_attention_backend(args.attention_backend)
         if args.pack_linear_layers:
             pipeline.transformer.pack_linear_layers()
         is_compiled = False
         for mode in sorted(args.modes, key=MODES.index):
             if "compiled" in mode and not is_compiled:
-                pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)
+                pipeline.transformer.compile_repeated_blocks(
+                    fullgraph=True, dynamic=True, options=args.compile_options
+                )
                 is_compiled = True
             if "graphed" in mode:
                 pipeline.enable_cuda_graphs()

@@ -357,7 +357,7 @@ def test_the_very_first_map_reads_the_start_embedding_and_no_input():
 def test_text_sees_text_alone_and_every_map_sees_the_text():
     model, clip = make_model(), make_clip(batch_size=1)
     states = {}
-    handle = model.blocks[-1].register_forward_hook(lambda module, inputs, output: states.update(last=output))
+    handle = model.blocks[-1].register_forward_hook(lambda module, inputs, output: states.update(last=sum(output)))
     expected = run_at_once(model, clip)
     text_states = states["last"][:, : clip.num_text_tokens]
     perturbed = copy.copy(clip)

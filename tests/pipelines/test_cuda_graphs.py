@@ -223,14 +223,16 @@ def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
     kv_cache.set_text(torch.empty(2, 5, device="meta"))
     latents = torch.empty(1, 8, 4, 4, device="meta")
     token_ids = torch.empty(num_tokens, 5, dtype=torch.long, device="meta")
+    rotary_embedding = transformer.rotary_embedding(token_ids)
     guidance = torch.empty((), device="meta")
     start = 0
     for scale, (height, width) in enumerate(schedule):
         end = start + height * width
         noise = torch.empty(1, height * width, 8, device="meta")
         with torch.no_grad(), NothingFromTheHost():
+            positions = tuple(table[:, start:end] for table in rotary_embedding)
             latents = pipeline._sample_map(
-                kv_cache, scale, *sampling, latents, latents, token_ids[start:end], noise, guidance
+                kv_cache, scale, *sampling, latents, latents, token_ids[start:end], positions, noise, guidance
             )
         start = end
     assert kv_cache.num_written == num_tokens and latents.device.type == "meta"

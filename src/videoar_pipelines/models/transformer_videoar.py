@@ -197,8 +197,8 @@ class VideoARRotaryPosEmbed(nn.Module):
         bands = torch.arange(self.num_bands, device=positions.device)
         frequencies = self.theta ** (-bands.to(torch.float32) / self.num_bands)
         axes = bands % 3 if self.axes_layout == "interleaved" else bands * 3 // self.num_bands
-        angles = positions[..., axes].to(torch.float32) * frequencies  # (..., S, bands)
-        return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
+        angles = positions[..., None, axes].to(torch.float32) * frequencies  # (..., S, 1, bands)
+        return angles.cos(), angles.sin()
 
 
 def apply_rotary_embedding(hidden_states: torch.Tensor, rotary_embedding: tuple[torch.Tensor, torch.Tensor]):
@@ -474,7 +474,10 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
 
 
 class VideoARTransformerBlock(nn.Module):
-    """Pre-norm attention and SwiGLU, without biases."""
+    """
+    Pre-norm attention and SwiGLU, without biases. What the SwiGLU adds is handed to the next block, which takes the sum right
+    before its first norm, where a compiler makes one kernel of both.
+    """
 
     def __init__(
         self,
@@ -495,13 +498,15 @@ class VideoARTransformerBlock(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
+        update: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         cache_layer: VideoARCacheLayer | None = None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden_states = hidden_states + update
         attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer)
         hidden_states = hidden_states + attention_output
-        return hidden_states + self.ff(self.norm2(hidden_states))
+        return hidden_states, self.ff(self.norm2(hidden_states))
 
 
 # 6. Model
@@ -570,7 +575,10 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             0: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
             1: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
         },
-        "blocks.0": {"hidden_states": ContextParallelInput(split_dim=1, expected_dims=3)},
+        "blocks.0": {
+            "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
+            "update": ContextParallelInput(split_dim=1, expected_dims=3),
+        },
         "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
     }
 
@@ -736,12 +744,26 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         positions = self.rope.text_positions(encoder_attention_mask, num_tokens, hidden_states.device)
         rotary_embedding = self.rope(positions)
         attention_mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()[:, None, None, :]
+        update = torch.zeros_like(hidden_states)
         length, kv_cache.length = kv_cache.length, 0
         for index, block in enumerate(self.blocks):
-            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
+            hidden_states, update = block(hidden_states, update, rotary_embedding, attention_mask, kv_cache[index])
         kv_cache.length = length
         kv_cache.set_text(None if encoder_attention_mask is None else encoder_attention_mask.bool())
         self._shift_text(kv_cache)
+
+    def rotary_embedding(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        What [`forward`] with a cache needs of positions. Its slices along `S` are those of the slices of `token_ids`, so one
+        call serves all maps of a frame.
+
+        Args:
+            token_ids (`torch.Tensor` of shape `(S, 5)`): See [`video_token_ids`].
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: Cosines and sines, `(1, S, 1, head_dim // 2)`, float32.
+        """
+        return self.rope(self.rope.video_positions(token_ids)[None])
 
     def begin_frame(self, kv_cache: VideoARKVCache) -> None:
         """
@@ -790,6 +812,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         text_drop_mask: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         kv_cache: VideoARKVCache | None = None,
+        rotary_embedding: tuple[torch.Tensor, torch.Tensor] | None = None,
         attention_kwargs: dict | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
@@ -811,6 +834,8 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 and all of this call", which is right for a call with one map. Several maps behind a cache need
                 [`block_causal_mask`].
             kv_cache ([`VideoARKVCache`], *optional*): Changed in place.
+            rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+                With a cache, [`~VideoARTransformer3DModel.rotary_embedding`] of `token_ids`; computed if not given.
             attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
 
@@ -840,13 +865,13 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         is_start = ((frames == 0) & (scales == 0))[:, None]
         hidden_states = torch.where(is_start, self.start_embedding.to(hidden_states.dtype), hidden_states)
         hidden_states = hidden_states + self.scale_embedding(scales).to(hidden_states.dtype)
-        positions = self.rope.video_positions(token_ids)  # (S, 3)
 
         # 2. Text in front, or the cache
         num_text_tokens = 0
         if kv_cache is not None:
             self.begin_frame(kv_cache)
-            rotary_embedding = self.rope(positions[None])  # as many dimensions as for text, for one compiled block
+            if rotary_embedding is None:
+                rotary_embedding = self.rotary_embedding(token_ids)
             if attention_mask is None:
                 attention_mask = kv_cache.attention_mask(token_ids.shape[0])
         else:
@@ -857,26 +882,27 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             text = self.text_embedder(encoder_hidden_states.to(self.dtype))
             hidden_states = torch.cat([text.to(hidden_states.dtype), hidden_states], dim=1)  # (B, N + S, D)
             text_positions = self.rope.text_positions(encoder_attention_mask, num_text_tokens, token_ids.device)
-            positions = positions.expand(text_positions.shape[0], -1, -1)
+            positions = self.rope.video_positions(token_ids).expand(text_positions.shape[0], -1, -1)
             rotary_embedding = self.rope(torch.cat([text_positions, positions], dim=1))
             if attention_mask is None:
                 ids = torch.cat([text_token_ids(num_text_tokens, token_ids.device), token_ids])
                 attention_mask = block_causal_mask(ids, ids, text_mask=encoder_attention_mask)
 
         # 3. Blocks
+        update = torch.zeros_like(hidden_states)
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing and kv_cache is None:
-                hidden_states = self._gradient_checkpointing_func(
-                    block, hidden_states, rotary_embedding, attention_mask
+                hidden_states, update = self._gradient_checkpointing_func(
+                    block, hidden_states, update, rotary_embedding, attention_mask
                 )
             else:
                 cache_layer = kv_cache[index] if kv_cache is not None else None
-                hidden_states = block(hidden_states, rotary_embedding, attention_mask, cache_layer)
+                hidden_states, update = block(hidden_states, update, rotary_embedding, attention_mask, cache_layer)
         if kv_cache is not None:
             kv_cache.advance(token_ids.shape[0])
 
         # 4. Bits; the text is left out last, because only the logits of a sequence that was split are whole
-        logits = self.proj_out(self.norm_out(hidden_states))[:, num_text_tokens:]  # (B, S, d)
+        logits = self.proj_out(self.norm_out(hidden_states + update))[:, num_text_tokens:]  # (B, S, d)
         if not return_dict:
             return (logits,)
         return Transformer2DModelOutput(sample=logits)

@@ -603,6 +603,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         token_ids = generation.frame_token_ids.clone()
         token_ids[:, 0] += generation.frame
         token_ids[:, -1] += generation.frame * num_tokens
+        # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
+        sizes = [height * width for height, width in schedule]
+        tables = self.transformer.rotary_embedding(token_ids)
+        rotary_embeddings = list(zip(*(torch.split_with_sizes_copy(table, sizes, dim=1) for table in tables)))
         previous_frame = generation.previous_frame
         if previous_frame is None:
             previous_frame = torch.zeros_like(generation.latents)
@@ -627,7 +631,14 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             step = functools.partial(
                 self._sample_map, generation.kv_cache, timestep, generation.temperature, generation.top_p
             )
-            inputs = (generation.latents, previous_frame, token_ids[start:end], noise[:, start:end], guidance)
+            inputs = (
+                generation.latents,
+                previous_frame,
+                token_ids[start:end],
+                rotary_embeddings[scale],
+                noise[:, start:end],
+                guidance,
+            )
             if self._cuda_graph_steps is None:
                 generation.latents = step(*inputs)
             else:
@@ -654,6 +665,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         latents: torch.Tensor,
         previous_frame: torch.Tensor,
         token_ids: torch.Tensor,
+        rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         noise: torch.Tensor,
         guidance: float | torch.Tensor | None,
     ) -> torch.Tensor:
@@ -667,6 +679,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             latents (`torch.Tensor` of shape `(B, d, H', W')`): Sum of the frame's coarser maps.
             previous_frame (`torch.Tensor` of shape `(B, d, H', W')`): The frame before, zeros before the first.
             token_ids (`torch.Tensor` of shape `(h_k * w_k, 5)`): Token ids of the map.
+            rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Of these, see [`VideoARTransformer3DModel`].
             noise (`torch.Tensor` of shape `(B, h_k * w_k, d)`): Uniform noise.
             guidance (`float` or scalar `torch.Tensor`, *optional*): `None` without the unconditional branch.
 
@@ -680,6 +693,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             model_input,
             token_ids,
             kv_cache=kv_cache,
+            rotary_embedding=rotary_embedding,
             attention_kwargs=self.attention_kwargs,
             return_dict=False,
         )[0].float()

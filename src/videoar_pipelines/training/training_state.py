@@ -98,7 +98,7 @@ def make_average(model: nn.Module, decay: float) -> EMAModel:
     `n` steps, until that reaches `decay`.
     """
     parameters = [parameter for _, parameter in trainable_parameters(model)]
-    return EMAModel(parameters, decay=decay, use_ema_warmup=True, power=0.75)
+    return EMAModel(parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
 
 
 def update_average(average: EMAModel, model: nn.Module) -> None:
