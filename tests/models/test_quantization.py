@@ -33,6 +33,7 @@ from videoar_pipelines.models.quantization import (
     maps_to_latents,
     merge_frames,
     pack_bits,
+    resample_latents,
     sequence_inputs,
     tokens_per_frame,
     unflatten_bits,
@@ -145,6 +146,14 @@ def test_partial_sums_are_the_sums_of_the_coarser_maps(latents):
     for scale in range(1, len(SCHEDULE)):
         coarser = maps_to_latents(maps.bits[:scale], SCHEDULE)
         assert torch.equal(maps.partial_sums[scale], merge_frames(coarser))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 3), (6, 5), (16, 24)])
+def test_resampling_does_not_depend_on_the_memory_layout(latents, grid):
+    frames = merge_frames(latents)
+    plain = torch.nn.functional.interpolate(frames, size=grid, mode="bilinear", align_corners=False)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(resample_latents(frames.contiguous(memory_format=memory_format), grid), plain)
 
 
 def test_sums_can_be_made_from_the_bits_alone(latents):

@@ -163,6 +163,9 @@ def resample_latents(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tens
     """
     if tuple(latents.shape[-2:]) == tuple(grid):
         return latents
+    # With channels last the result is the same, but a GPU shares the work between all elements; otherwise it has one thread for
+    # every position of the grid, which walks over all frames and channels.
+    latents = latents.contiguous(memory_format=torch.channels_last)
     return F.interpolate(latents, size=grid, mode="bilinear", align_corners=False)
 
 
