@@ -290,8 +290,9 @@ def test_slicing_and_tiling_of_the_decoder_are_reached_through_the_pipeline(pipe
 def test_attention_backends_are_chosen_for_a_pipeline_or_a_block_of_code(pipe, own_pipe):
     expected, backend = sample(pipe), _AttentionBackendRegistry._active_backend
     try:
-        own_pipe.transformer.set_attention_backend("_native_math")
-        assert torch.equal(sample(own_pipe), expected)
+        for name in ("_native_math", "_native_flash"):
+            own_pipe.transformer.set_attention_backend(name)
+            assert torch.equal(sample(own_pipe), expected)
         own_pipe.transformer.reset_attention_backend()
     finally:
         _AttentionBackendRegistry._active_backend = backend

@@ -20,6 +20,7 @@ after the other, and one static tensor for every input. The number of graphs is 
 and on how much of the cache is filled, and both repeat, from call to call and, with a window, from frame to frame.
 """
 
+import collections
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -77,14 +78,14 @@ class CUDAGraphRecorder:
         if key not in calls:
             calls[key] = self._record(function, items, spec)
         call = calls[key]
-        tensors = [
-            (static, item) for static, item in zip(call.inputs, items, strict=True) if isinstance(item, torch.Tensor)
-        ]
-        # One kernel for many small tensors of one type.
-        torch._foreach_copy_([static for static, _ in tensors], [item for _, item in tensors])
-        for static, item in zip(call.inputs, items):
-            if item is not None and not isinstance(item, torch.Tensor):
+        tensors = collections.defaultdict(list)
+        for static, item in zip(call.inputs, items, strict=True):
+            if isinstance(item, torch.Tensor):
+                tensors[item.dtype].append((static, item))
+            elif item is not None:
                 static.fill_(item)
+        for pairs in tensors.values():
+            torch._foreach_copy_(*zip(*pairs))  # one kernel for many small tensors of one type
         call.replay()
         return tree_map_only(torch.Tensor, torch.clone, call.outputs)
 
@@ -117,6 +118,11 @@ class CUDAGraphRecorder:
         return graph.replay, outputs
 
 
+def weight_addresses(model: torch.nn.Module) -> Hashable:
+    """What graphs read: weights that moved are somewhere else, and weights of another type are others."""
+    return tuple((weight.data_ptr(), weight.dtype) for weight in model.parameters())
+
+
 class CUDAGraphSteps(CUDAGraphRecorder):
     """
     Lends caches to generations, and records and replays what the transformer does with them.
@@ -142,9 +148,7 @@ class CUDAGraphSteps(CUDAGraphRecorder):
             transformer ([`VideoARTransformer3DModel`]): The model that will use it.
             **arguments: Of its `make_cache`.
         """
-        # Weights that moved are at another address than the one that graphs read.
-        weights = transformer.start_embedding
-        shape = (transformer, weights.data_ptr(), weights.dtype, weights.device, tuple(sorted(arguments.items())))
+        shape = (transformer, weight_addresses(transformer), tuple(sorted(arguments.items())))
         for kv_cache in self._idle:
             if self._shapes[kv_cache] == shape:
                 self._idle.remove(kv_cache)
@@ -219,10 +223,8 @@ class CUDAGraphDecoder(CUDAGraphRecorder):
             sample, new_state = vae.decode_chunk(latents, past_state, return_dict=False)
             return sample, new_state.tiles[0]
 
-        # Weights that moved are at another address than the one that graphs read.
-        weights = vae.decoder.conv_in.weight
-        key = (weights.data_ptr(), weights.dtype, weights.device)
-        sample, future = self.run(vae, key, decode, latents, None if state is None else state.tiles[0])
+        past = None if state is None else state.tiles[0]
+        sample, future = self.run(vae, weight_addresses(vae.decoder), decode, latents, past)
         return sample, AutoencoderVideoARState(chunk_shape, (future,))
 
 
