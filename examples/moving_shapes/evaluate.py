@@ -47,6 +47,7 @@ def parse_args(arguments=None):
     parser.add_argument("--guidance_scale", type=float, help="Instead of the checkpoint's.")
     parser.add_argument("--temperature", type=float, help="Instead of the checkpoint's.")
     parser.add_argument("--top_p", type=float, help="Instead of the checkpoint's.")
+    parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=20)
     parser.add_argument("--num_workers", type=int, default=2, help="Processes of the judge.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -103,6 +104,7 @@ def evaluate_prompts(pipe: VideoARPipeline, split: str, args, pool: ProcessPoolE
             guidance_scale=args.guidance_scale,
             temperature=args.temperature,
             top_p=args.top_p,
+            refinements=args.refinements,
             generator=[torch.Generator().manual_seed(args.seed + start + index) for index in range(len(batch))],
             output_type="pt",
         ).frames

@@ -95,8 +95,9 @@ def pipelines():
         {"prompt": ["a red circle", "a"]},
         {"temperature": [0.5, 1.0], "top_p": 0.9},
         {"height": 32},
+        {"refinements": [2, 1], "window": 1},
     ],
-    ids=["plain", "window", "no guidance", "padded text", "sampling", "wide"],
+    ids=["plain", "window", "no guidance", "padded text", "sampling", "wide", "refined"],
 )
 def test_recorded_steps_give_the_same_video_in_the_first_call_and_in_later_ones(pipelines, arguments):
     plain, recorded = pipelines
@@ -296,7 +297,16 @@ def test_without_a_gpu_the_error_names_the_device():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("arguments", [{}, {"window": 1}, {"prompt": ["a red circle", "a"]}, {"guidance_scale": 1.0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"window": 1},
+        {"prompt": ["a red circle", "a"]},
+        {"guidance_scale": 1.0},
+        {"refinements": [2, 1], "window": 1},
+    ],
+)
 @pytest.mark.parametrize("fused", [False, True])
 def test_graphs_on_a_gpu_give_the_video_of_the_eager_path(arguments, fused):
     pipeline = make_tiny_pipeline().to("cuda")

@@ -36,7 +36,15 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from tests.tiny_components import make_tiny_pipeline
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
-from videoar_pipelines.models.quantization import tokens_per_frame
+from videoar_pipelines.models.quantization import (
+    accumulate,
+    bits_to_maps,
+    latents_to_maps,
+    pool_residual,
+    sequence_inputs,
+    tokens_per_frame,
+)
+from videoar_pipelines.models.transformer_videoar import video_token_ids
 from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
 
 
@@ -577,13 +585,124 @@ def test_noise_given_as_latents_takes_the_place_of_the_generator(pipe):
     torch.testing.assert_close(ones, torch.full_like(ones, NUM_SCALES * 8**-0.5))
 
 
+# 7. Refinement
+
+
+def record_maps(pipe, **arguments):
+    """Latents of a video, and the sum of the maps after every step."""
+    sums = []
+
+    def note(pipeline, step, timestep, callback_kwargs):
+        sums.append(callback_kwargs["latents"].clone())
+        return {}
+
+    return sample(pipe, callback_on_step_end=note, **arguments), sums
+
+
+@pytest.mark.parametrize("refinements", [[1], [3], [1, 3]])
+def test_a_round_keeps_the_coarse_maps_of_the_frame_quantised_anew(pipe, refinements):
+    latents, sums = record_maps(pipe, num_frames=1, refinements=refinements)
+    schedule = pipe.scheduler.get_scale_schedule(4, 4)
+    step = NUM_SCALES
+    for num_maps in refinements:
+        maps = latents_to_maps(sums[step - 1][:, :, None], schedule)
+        kept = maps.partial_sums[NUM_SCALES - num_maps]
+        bits = pool_residual(sums[step] - kept, schedule[NUM_SCALES - num_maps]).permute(0, 2, 3, 1) > 0
+        torch.testing.assert_close(accumulate(kept, bits), sums[step])
+        step += num_maps
+    assert step == len(sums) and torch.equal(sums[-1], latents[:, :, 0])
+
+
+@pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
+def test_after_refinement_the_cache_holds_the_maps_of_the_frame_and_no_others(pipe, monkeypatch, guidance_scale):
+    """As teacher forcing on the maps that were kept or sampled last would fill it."""
+    caches, bits = [], []
+    make_cache, step = pipe.transformer.make_cache, pipe.scheduler.step
+
+    def keep_bits(*args, **kwargs):
+        output = step(*args, **kwargs | {"return_dict": True})
+        bits.append(output.bits)
+        return output.prev_sample, output.bits
+
+    monkeypatch.setattr(
+        pipe.transformer, "make_cache", lambda **kwargs: caches.append(make_cache(**kwargs)) or caches[-1]
+    )
+    monkeypatch.setattr(pipe.scheduler, "step", keep_bits)
+    arguments = {"num_frames": 5, "refinements": [2, 3], "guidance_scale": guidance_scale}
+    _, sums = record_maps(pipe, **arguments)
+    (cache,) = caches
+    schedule = pipe.scheduler.get_scale_schedule(4, 4)
+    num_steps = len(sums) // 2
+    frames = []
+    for frame in range(2):
+        # The second round, of three maps, began with the frame that the first one left.
+        before = sums[frame * num_steps + num_steps - 4]
+        coarsest = latents_to_maps(before[:, :, None], schedule).bits[0]
+        sampled = bits[frame * num_steps + num_steps - 3 : (frame + 1) * num_steps]
+        frames.append([coarsest, *(item[:, None] for item in sampled)])
+    maps = bits_to_maps([torch.cat(pair, dim=1) for pair in zip(*frames)], schedule)
+    expected = pipe.transformer.make_cache(
+        batch_size=len(cache.keys[0]), text_length=cache.text_length, tokens_per_frame=30, num_frames=2
+    )
+    text = pipe.encode_prompt(PROMPT, do_classifier_free_guidance=guidance_scale > 1)[:2]
+    pipe.transformer.encode_text(torch.cat([states for states in text if states is not None]), expected)
+    inputs = sequence_inputs(maps, schedule).expand(len(cache.keys[0]), -1, -1)
+    ids = video_token_ids(schedule, 2)
+    pipe.transformer(inputs, ids, attention_mask=expected.maps_attention_mask(ids), kv_cache=expected)
+    assert cache.num_written == expected.num_written == 60
+    # The text and the maps of both frames; attention over other shapes may round differently.
+    torch.testing.assert_close(cache.keys, expected.keys, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cache.values, expected.values, atol=1e-5, rtol=0)
+
+
+def test_refined_videos_have_the_first_maps_of_plain_ones_and_differ_later(pipe):
+    _, plain = record_maps(pipe, num_frames=1)
+    _, refined = record_maps(pipe, num_frames=1, refinements=[1], generator=make_generator())
+    noise = draw_uniform_noise((1, 30 + 16, 8), make_generator())
+    assert len(refined) == NUM_SCALES + 1 and torch.equal(refined[0], plain[0])
+    assert torch.equal(sample(pipe, num_frames=1, refinements=[1], latents=noise[:, None])[:, :, 0], refined[-1])
+    with pytest.raises(ValueError, match=re.escape("has to have the shape (1, 1, 46, 8)")):
+        sample(pipe, num_frames=1, refinements=[1], latents=noise[:, None, :30])
+
+
+def test_refinement_is_an_option_of_the_scheduler_and_of_the_call(pipe, own_pipe):
+    own_pipe.scheduler = VideoARScheduler.from_config(own_pipe.scheduler.config, refinements=[2])
+    refined = sample(own_pipe)
+    assert torch.equal(refined, sample(pipe, refinements=[2])) and not torch.equal(refined, sample(pipe))
+    assert torch.equal(sample(own_pipe, refinements=[]), sample(pipe))
+    with pytest.raises(ValueError, match=re.escape("`refinements` is [4]: a round samples at least 1 and at most 3")):
+        sample(pipe, refinements=[4])
+
+
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_refined_video_alone_is_the_one_in_a_batch(pipe, window):
+    arguments = {"refinements": [2, 1], "window": window, "num_frames": 13}
+    prompts = [PROMPT, OTHER_PROMPT]
+    together = sample(pipe, prompts, generator=[make_generator(0), make_generator(1)], **arguments)
+    for index, prompt in enumerate(prompts):
+        assert torch.equal(together[index : index + 1], sample(pipe, prompt, seed=index, **arguments))
+
+
+def test_steps_of_refinement_are_counted_and_called_back(pipe):
+    calls = []
+
+    def note(pipeline, step, timestep, callback_kwargs):
+        calls.append((step, int(timestep)))
+        assert pipeline.num_timesteps == 3 * (NUM_SCALES + 2)
+        return {}
+
+    sample(pipe, refinements=[2], callback_on_step_end=note)
+    timesteps = [4 * frame + scale for frame in range(3) for scale in (0, 1, 2, 3, 2, 3)]
+    assert calls == list(enumerate(timesteps)) and pipe.scheduler.timesteps.tolist() == timesteps
+
+
 def test_videos_are_exported_with_the_tools_of_diffusers(pipe, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     path = export_to_video(pipe(PROMPT).frames[0], str(tmp_path / "video.mp4"), fps=8)
     assert (tmp_path / "video.mp4").stat().st_size > 0 and path.endswith("video.mp4")
 
 
-# 7. Callbacks
+# 8. Callbacks
 
 
 def test_a_callback_is_called_after_every_map(pipe):
@@ -738,7 +857,7 @@ def test_interrupting_the_first_frame_gives_it_unfinished(pipe):
     assert sample(pipe).shape == (1, 8, 3, 4, 4), "the next call is not interrupted"
 
 
-# 8. Calls leave nothing behind
+# 9. Calls leave nothing behind
 
 
 def test_calls_do_not_depend_on_earlier_ones(pipe):
@@ -795,7 +914,7 @@ def test_components_are_not_changed_by_a_call(pipe):
         assert all(torch.equal(new_weights[name][key], value) for key, value in weights[name].items())
 
 
-# 9. Manners
+# 10. Manners
 
 
 def test_a_call_prints_and_warns_nothing(pipe, capsys):
@@ -825,7 +944,7 @@ def test_every_argument_is_documented(name):
         assert ">>> video = pipe(" in documentation and "Returns:" in documentation
 
 
-# 10. Errors
+# 11. Errors
 
 
 @pytest.mark.parametrize(

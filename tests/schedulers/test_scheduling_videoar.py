@@ -89,6 +89,22 @@ def test_the_table_of_the_configuration_wins_over_the_rule():
     assert scheduler.get_scale_schedule(8, 12)[-1] == (8, 12)
 
 
+def test_refinement_comes_back_to_the_finest_scales_of_every_frame():
+    scheduler = make_scheduler(num_frames=2, refinements=[2, 1, 1])
+    pairs = [scheduler.frame_and_scale(timestep) for timestep in scheduler.timesteps]
+    assert pairs == [(frame, scale) for frame in range(2) for scale in (0, 1, 2, 3, 2, 3, 3, 3)]
+    scheduler.set_timesteps(2, 4, 4, refinements=[3])  # instead of the configuration's
+    assert scheduler.sampled_scales == [0, 1, 2, 3, 1, 2, 3]
+    scheduler.set_timesteps(2, 4, 4, refinements=[])
+    assert scheduler.timesteps.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("num_maps", [0, -1, 4])
+def test_a_round_of_refinement_keeps_some_maps_and_samples_some(num_maps):
+    with pytest.raises(ValueError, match=rf"`refinements` is \[1, {num_maps}\].*at most 3 of the 4 maps"):
+        make_scheduler(refinements=[1, num_maps])
+
+
 def test_calls_with_another_size_replace_the_schedule():
     scheduler = make_scheduler()
     scheduler.set_timesteps(1, 8, 8)
@@ -392,6 +408,7 @@ def test_saving_and_loading_gives_the_same_scheduler(tmp_path):
         "guidance_schedule": "rising",
         "temperature": [1.0, 0.8],
         "top_p": 0.95,
+        "refinements": [2, 1],
         "corruption_min": 0.1,
         "corruption_max": 0.3,
         "corruption_growth": 0.02,

@@ -368,6 +368,11 @@ class VideoARKVCache:
             storage[:, :, target : target + self.tokens_per_frame] = storage[:, :, source : self.length]
         self.length = source
 
+    def rewind(self, num_tokens: int) -> None:
+        """Forgets the last video tokens, which are of the current frame or of the one just finished."""
+        self.length -= num_tokens
+        self.num_written -= num_tokens
+
     def advance(self, num_tokens: int) -> None:
         """Counts video tokens that every layer has written."""
         self.length += num_tokens
@@ -379,6 +384,20 @@ class VideoARKVCache:
             return None
         padding = F.pad(self.text_mask, (0, self.length + num_new_tokens - self.text_length), value=True)
         return padding[:, None, None, :]
+
+    def maps_attention_mask(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """
+        The mask of several maps behind the cache, which see everything in it.
+
+        Args:
+            token_ids (`torch.Tensor` of shape `(S, 5)`): Of the maps.
+
+        Returns:
+            `torch.Tensor` of shape `(1 or B, 1, S, length + S)`: Boolean.
+        """
+        mask = F.pad(block_causal_mask(token_ids, token_ids), (self.length, 0), value=True)
+        padding = self.attention_mask(len(token_ids))
+        return mask if padding is None else mask & padding
 
 
 # 4. Attention
@@ -832,7 +851,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 Boolean, `(1 or B, 1, N + S, N + S)`, or with a cache `(1 or B, 1, S, filled + S)`. Without a cache `None`
                 stands for the block-causal mask over all earlier frames; with a cache, for "sees everything in the cache
                 and all of this call", which is right for a call with one map. Several maps behind a cache need
-                [`block_causal_mask`].
+                [`~VideoARKVCache.maps_attention_mask`].
             kv_cache ([`VideoARKVCache`], *optional*): Changed in place.
             rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
                 With a cache, [`~VideoARTransformer3DModel.rotary_embedding`] of `token_ids`; computed if not given.

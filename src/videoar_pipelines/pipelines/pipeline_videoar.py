@@ -35,8 +35,6 @@ from ..models.quantization import MultiScaleMaps, latents_to_maps, sequence_inpu
 from ..models.transformer_videoar import (
     VideoARKVCache,
     VideoARTransformer3DModel,
-    block_causal_mask,
-    text_token_ids,
     video_token_ids,
 )
 from ..schedulers.scheduling_videoar import VideoARScheduler, draw_uniform_noise
@@ -121,7 +119,8 @@ class VideoARGeneration:
         frame (`int`): Position of the latent frame that comes next; re-encoding starts it over.
         num_sampled_frames (`int`): Latent frames sampled so far.
         generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Source of all randomness.
-        noise (`torch.Tensor` of shape `(B, T, L, d)`, *optional*): Uniform noise of the sampled frames to use instead.
+        noise (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
+            Uniform noise of the sampled frames to use instead; `L` tokens are sampled for a frame.
         temperature, top_p (`float`, *optional*): Instead of the scheduler's.
     """
 
@@ -311,6 +310,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         negative_prompt_embeds,
         temperature,
         top_p,
+        refinements,
         window,
         reencode_at,
         context_frames,
@@ -360,6 +360,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             raise ValueError(f"`temperature` has to be at least 0 (greedy), got {temperature}.")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p}.")
+        num_sampled_tokens = self._num_sampled_tokens(height, width, refinements)
 
         num_videos = self._batch_size(prompt, prompt_embeds) * num_videos_per_prompt
         if isinstance(generator, list) and len(generator) != num_videos:
@@ -370,7 +371,8 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if latents is not None:
             if num_frames is None:
                 raise ValueError("`latents` is the noise of a video of known length: pass `num_frames`.")
-            shape = self._noise_shape(num_videos, height, width, num_frames - num_given_frames)
+            num_latent_frames = self._num_latent_frames(num_frames - num_given_frames)
+            shape = (num_videos, num_latent_frames, num_sampled_tokens, self.transformer.config.out_channels)
             if tuple(latents.shape) != shape:
                 raise ValueError(f"`latents` has to have the shape {shape}, got {tuple(latents.shape)}.")
             lowest, highest = latents.min().item(), latents.max().item()
@@ -463,16 +465,12 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             return len(prompt_embeds)
         return 1 if isinstance(prompt, str) else len(prompt)
 
-    def _noise_shape(
-        self, batch_size: int, height: int, width: int, num_sampled_frames: int
-    ) -> tuple[int, int, int, int]:
+    def _num_sampled_tokens(self, height: int, width: int, refinements: list[int] | None) -> int:
+        """Tokens that are sampled for a latent frame; those of a refinement count again."""
         latent_size = (height // self.vae_scale_factor_spatial, width // self.vae_scale_factor_spatial)
-        return (
-            batch_size,
-            self._num_latent_frames(num_sampled_frames),
-            tokens_per_frame(self.scheduler.get_scale_schedule(*latent_size)),
-            self.transformer.config.out_channels,
-        )
+        schedule = self.scheduler.get_scale_schedule(*latent_size)
+        sampled_scales = self.scheduler.get_sampled_scales(schedule, refinements)
+        return tokens_per_frame([schedule[scale] for scale in sampled_scales])
 
     # 3. Sampling
 
@@ -578,7 +576,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         self, generation: VideoARGeneration, on_step_end: Callable[[int], None] | None = None
     ) -> torch.Tensor:
         """
-        Samples the next latent frame, scale by scale.
+        Samples the next latent frame, scale by scale, with the rounds of refinement that the scheduler asks for.
 
         Args:
             generation ([`VideoARGeneration`]): Moved on by one frame.
@@ -597,7 +595,8 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         has_unconditional_branch = generation.negative_prompt_embeds is not None
         generation.latents = torch.zeros_like(generation.latents)
         if generation.noise is None:
-            noise = draw_uniform_noise((batch_size, num_tokens, num_bits), generation.generator, device)
+            num_sampled_tokens = tokens_per_frame([schedule[scale] for scale in scheduler.sampled_scales])
+            noise = draw_uniform_noise((batch_size, num_sampled_tokens, num_bits), generation.generator, device)
         else:
             noise = generation.noise[:, generation.num_sampled_frames].to(device)
         token_ids = generation.frame_token_ids.clone()
@@ -617,35 +616,52 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
                 (schedule, dict(scheduler.config), generation.temperature, generation.top_p, self.attention_kwargs)
             )
 
-        start = 0
-        for scale, (grid_height, grid_width) in enumerate(schedule):
+        def run_step(key: tuple, num_tokens: int, step: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+            if self._cuda_graph_steps is None:
+                return step(*inputs)
+            return self._cuda_graph_steps.run_step(generation.kv_cache, (key, settings), num_tokens, step, *inputs)
+
+        token_ids, noise = (
+            token_ids.split(sizes),
+            noise.split([sizes[scale] for scale in scheduler.sampled_scales], dim=1),
+        )
+        finest_scale = len(schedule) - 1
+        for index, scale in enumerate(scheduler.sampled_scales):
             timestep = generation.frame * len(schedule) + scale
-            end = start + grid_height * grid_width
             self._current_timestep = timestep
 
+            # 1. Come back from the finest scale to a coarser one, for a round of refinement
+            if index > finest_scale and scheduler.sampled_scales[index - 1] == finest_scale:
+                generation.kv_cache.rewind(num_tokens)
+                generation.latents = run_step(
+                    ("return", scale),
+                    sum(sizes[:scale]),
+                    functools.partial(self._return_to_scale, generation.kv_cache, scale, has_unconditional_branch),
+                    generation.latents,
+                    previous_frame,
+                    torch.cat(token_ids[:scale]),
+                    tuple(torch.cat(tables, dim=1) for tables in zip(*rotary_embeddings[:scale])),
+                )
+
+            # 2. Sample a map
             guidance = None
             if has_unconditional_branch:
                 guidance = scheduler.guidance_scale_at(
                     timestep, self.guidance_scale, self.transformer.config.sample_frames
                 )
-            step = functools.partial(
-                self._sample_map, generation.kv_cache, timestep, generation.temperature, generation.top_p
-            )
-            inputs = (
+            generation.latents = run_step(
+                ("sample", scale),
+                sizes[scale],
+                functools.partial(
+                    self._sample_map, generation.kv_cache, timestep, generation.temperature, generation.top_p
+                ),
                 generation.latents,
                 previous_frame,
-                token_ids[start:end],
+                token_ids[scale],
                 rotary_embeddings[scale],
-                noise[:, start:end],
+                noise[index],
                 guidance,
             )
-            if self._cuda_graph_steps is None:
-                generation.latents = step(*inputs)
-            else:
-                generation.latents = self._cuda_graph_steps.run_step(
-                    generation.kv_cache, (scale, settings), end - start, step, *inputs
-                )
-            start = end
             if on_step_end is not None:
                 on_step_end(timestep)
             if self.interrupt:
@@ -709,6 +725,52 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             top_p=top_p,
             return_dict=False,
         )[0]
+
+    def _return_to_scale(
+        self,
+        kv_cache: VideoARKVCache,
+        scale: int,
+        has_unconditional_branch: bool,
+        latents: torch.Tensor,
+        previous_frame: torch.Tensor,
+        token_ids: torch.Tensor,
+        rotary_embedding: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """
+        Begins a round of refinement: quantises a finished frame anew and writes its maps that are coarser than `scale` to the
+        cache. They were sampled before the finer ones, and may not agree with what these made of the frame.
+
+        Args:
+            kv_cache ([`VideoARKVCache`]): At the beginning of the frame; moved on by these maps.
+            scale (`int`): The first scale that is sampled again.
+            has_unconditional_branch (`bool`): Whether the second half of the cache's batch is the unconditional branch.
+            latents (`torch.Tensor` of shape `(B, d, H', W')`): The finished frame.
+            previous_frame (`torch.Tensor` of shape `(B, d, H', W')`): The frame before, zeros before the first.
+            token_ids (`torch.Tensor` of shape `(S, 5)`): Token ids of the coarser maps.
+            rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Of these, see [`VideoARTransformer3DModel`].
+
+        Returns:
+            `torch.Tensor` of shape `(B, d, H', W')`: The sum of the coarser maps.
+        """
+        maps = latents_to_maps(latents[:, :, None], self.scheduler.scale_schedule)
+        model_input = torch.cat(
+            [
+                self.scheduler.scale_model_input(partial_sum, timestep, previous_frame)
+                for timestep, partial_sum in enumerate(maps.partial_sums[:scale])
+            ],
+            dim=1,
+        )
+        if has_unconditional_branch:
+            model_input = torch.cat([model_input, model_input])
+        self.transformer(
+            model_input,
+            token_ids,
+            attention_mask=kv_cache.maps_attention_mask(token_ids),
+            kv_cache=kv_cache,
+            rotary_embedding=rotary_embedding,
+            attention_kwargs=self.attention_kwargs,
+        )
+        return maps.partial_sums[scale]
 
     # 4. Given frames
 
@@ -778,20 +840,16 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if generation.negative_prompt_embeds is not None:
             inputs = torch.cat([inputs, inputs])
         token_ids = video_token_ids(schedule, num_frames, device=inputs.device)
-        key_ids = torch.cat([text_token_ids(kv_cache.text_length, inputs.device), token_ids])
 
         text_distance = self.transformer.config.max_text_distance
         together = num_frames if text_distance is None else min(num_frames, text_distance + 1)
         start = 0
         for last_frame in range(together, num_frames + 1):
             end = last_frame * tokens_per_frame(schedule)
-            mask = block_causal_mask(
-                token_ids[start:end], key_ids[: kv_cache.text_length + end], text_mask=kv_cache.text_mask
-            )
             self.transformer(
                 inputs[:, start:end],
                 token_ids[start:end],
-                attention_mask=mask,
+                attention_mask=kv_cache.maps_attention_mask(token_ids[start:end]),
                 kv_cache=kv_cache,
                 attention_kwargs=self.attention_kwargs,
             )
@@ -844,6 +902,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         negative_prompt_attention_mask: torch.Tensor | None = None,
         temperature: float | list[float] | None = None,
         top_p: float | None = None,
+        refinements: list[int] | None = None,
         window: int | None = None,
         reencode_at: int | None = None,
         context_frames: int | None = None,
@@ -875,13 +934,17 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 For reproducible videos. With a list, one for each video, a video does not depend on its batch.
             latents (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
-                Uniform noise in [0, 1) from which the bits are sampled, instead of drawing it from `generator`.
+                Uniform noise in [0, 1) from which the bits are sampled, instead of drawing it from `generator`. With refinement,
+                `L` counts maps as often as they are sampled.
             prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Text states to use instead of `prompt`.
             negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Instead of `negative_prompt`.
             prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): `False` at padding of `prompt_embeds`.
             negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
             temperature (`float` or `list[float]`, *optional*): Instead of the scheduler's. 0 is greedy.
             top_p (`float`, *optional*): Instead of the scheduler's.
+            refinements (`list[int]`, *optional*):
+                Rounds of refinement of every latent frame, instead of the scheduler's, each the number of finest maps that are
+                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].
             window (`int`, *optional*):
                 Earlier latent frames that a frame sees; all of them when `None`. The cache is a ring of so many frames: memory and
                 cost of a frame stay constant.
@@ -929,6 +992,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             negative_prompt_attention_mask=negative_prompt_attention_mask,
             temperature=temperature,
             top_p=top_p,
+            refinements=refinements,
             window=window,
             reencode_at=reencode_at,
             context_frames=context_frames,
@@ -962,6 +1026,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         negative_prompt_attention_mask: torch.Tensor | None = None,
         temperature: float | list[float] | None = None,
         top_p: float | None = None,
+        refinements: list[int] | None = None,
         window: int | None = None,
         reencode_at: int | None = None,
         context_frames: int | None = None,
@@ -1004,6 +1069,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             negative_prompt_embeds,
             temperature,
             top_p,
+            refinements,
             window,
             reencode_at,
             context_frames,
@@ -1045,11 +1111,11 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         num_latent_frames = None if num_frames is None else self._num_latent_frames(num_frames)
         lengths = [length for length in (num_latent_frames, reencode_at) if length is not None]
         num_positions = min(lengths) if lengths else None
-        self.scheduler.set_timesteps(num_positions, *latent_size, device)
+        self.scheduler.set_timesteps(num_positions, *latent_size, device, refinements)
         self._num_timesteps = None
         if num_frames is not None:
             num_sampled_frames = num_latent_frames - self._num_latent_frames(num_given_frames)
-            self._num_timesteps = num_sampled_frames * len(self.scheduler.scale_schedule)
+            self._num_timesteps = num_sampled_frames * len(self.scheduler.sampled_scales)
 
         # 4. Prepare the cache
         generation = self.prepare_generation(
@@ -1081,9 +1147,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             def on_step_end(stream: VideoARStream, step: int, timestep: int) -> None:
                 generation = stream.generation
                 callback_kwargs = {name: getattr(generation, name) for name in callback_on_step_end_tensor_inputs}
-                timesteps = self.scheduler.timesteps
-                timestep = torch.tensor(timestep, device=device) if timesteps is None else timesteps[timestep]
-                outputs = callback_on_step_end(self, step, timestep, callback_kwargs)
+                outputs = callback_on_step_end(self, step, torch.tensor(timestep, device=device), callback_kwargs)
                 generation.latents = outputs.get("latents", generation.latents)
                 is_new_text = False
                 for name in ("prompt_embeds", "negative_prompt_embeds"):

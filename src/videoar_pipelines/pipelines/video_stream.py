@@ -99,7 +99,12 @@ class VideoARStream:
         self._on_progress = None
         self._tail = None  # the last `context_frames` pixel frames, (B, 3, F, H, W)
         # See `_resume`.
-        self._scheduler_arguments = (pipeline.scheduler.num_latent_frames, *generation.latents.shape[-2:])
+        self._scheduler_arguments = (
+            pipeline.scheduler.num_latent_frames,
+            *generation.latents.shape[-2:],
+            generation.latents.device,
+            pipeline.scheduler.refinements,
+        )
         self._guidance_scale = pipeline._guidance_scale
         self._attention_kwargs = pipeline._attention_kwargs
 
@@ -254,7 +259,7 @@ class VideoARStream:
     def _resume(self) -> None:
         """Puts back what the pipeline holds while it samples; other calls may have changed it since the last chunk."""
         pipeline = self.pipeline
-        pipeline.scheduler.set_timesteps(*self._scheduler_arguments, device=self.generation.latents.device)
+        pipeline.scheduler.set_timesteps(*self._scheduler_arguments)
         pipeline._guidance_scale = self._guidance_scale
         pipeline._attention_kwargs = self._attention_kwargs
 

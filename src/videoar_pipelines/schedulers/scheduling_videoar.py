@@ -13,7 +13,8 @@
 # limitations under the License.
 """
 The scheduler of next-frame, next-scale generation. Where a diffusion scheduler walks over noise levels, this one walks over
-(frame, scale) pairs: timestep `t * K + k` is scale `k` of latent frame `t`.
+(frame, scale) pairs: timestep `t * K + k` is scale `k` of latent frame `t`. With refinement it comes back to the finest scales
+of a frame before it goes on to the next.
 """
 
 from dataclasses import dataclass
@@ -95,6 +96,11 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         temperature (`float` or `list[float]`, defaults to 1.0):
             Divides the logits; one value, or one for each scale, the last for all finer ones. 0 is greedy.
         top_p (`float`, defaults to 1.0): A bit whose likelier value has at least this probability takes that value.
+        refinements (`list[int]`, *optional*):
+            Rounds of refinement of every latent frame, each the number of finest maps that it samples again. Not in the paper. A
+            round quantises the finished frame anew, as training quantises frames: its coarser maps then agree with what the finer
+            ones made of it, and the finest are sampled once more, given these. Maps of a scale are sampled independently of each
+            other, so what they show may not fit together; every round gives the frame another chance to. None by default.
         corruption_min (`float`, defaults to 0.0): `p_min` of time-dependent corruption.
         corruption_max (`float`, defaults to 0.25): `p_max`.
         corruption_growth (`float`, defaults to 0.01): `delta`, added to both for every latent frame.
@@ -113,6 +119,7 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         guidance_schedule: str = "falling",
         temperature: float | list[float] = 1.0,
         top_p: float = 1.0,
+        refinements: list[int] | None = None,
         corruption_min: float = 0.0,
         corruption_max: float = 0.25,
         corruption_growth: float = 0.01,
@@ -127,6 +134,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = None
         self.num_latent_frames = None
         self.scale_schedule = None
+        self.refinements = None
+        self.sampled_scales = None
 
     # 1. Schedules
 
@@ -136,27 +145,56 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         schedule = table.get(f"{latent_height}x{latent_width}", default_scale_schedule(latent_height, latent_width))
         return check_scale_schedule(schedule, latent_height, latent_width)
 
+    def get_sampled_scales(self, scale_schedule: ScaleSchedule, refinements: list[int] | None = None) -> list[int]:
+        """
+        The scales of the maps that are sampled for one latent frame, in order: all of a schedule, then the finest ones again for
+        every round of refinement. A scale that is not larger than the one before begins a round.
+
+        Args:
+            scale_schedule (`tuple[tuple[int, int], ...]`): Grids.
+            refinements (`list[int]`, *optional*): Instead of the configuration's; `[]` for none.
+
+        Raises:
+            `ValueError`: A round has no map to sample, or none to keep.
+        """
+        num_scales = len(scale_schedule)
+        refinements = (self.config.refinements or []) if refinements is None else refinements
+        for num_maps in refinements:
+            if not 1 <= num_maps < num_scales:
+                raise ValueError(
+                    f"`refinements` is {list(refinements)}: a round samples at least 1 and at most {num_scales - 1} of the "
+                    f"{num_scales} maps of a frame again. Pass such numbers, or `[]` for no refinement."
+                )
+        rounds = [range(num_scales - num_maps, num_scales) for num_maps in refinements]
+        return [*range(num_scales), *(scale for scales in rounds for scale in scales)]
+
     def set_timesteps(
         self,
         num_latent_frames: int | None,
         latent_height: int,
         latent_width: int,
         device: torch.device | str | None = None,
+        refinements: list[int] | None = None,
     ) -> None:
         """
-        Sets `timesteps` (`T * K` entries, `None` for a video without end) and `scale_schedule`.
+        Sets `scale_schedule`, `sampled_scales` (of the maps that are sampled for a latent frame, see [`get_sampled_scales`]) and
+        `timesteps` (`T` times as many, without refinement `T * K`; `None` for a video without end).
 
         Args:
             num_latent_frames (`int`, *optional*): `T`, or `None` for a video without end.
             latent_height (`int`): `H'`.
             latent_width (`int`): `W'`.
             device (`torch.device`, *optional*): Of `timesteps`.
+            refinements (`list[int]`, *optional*): Rounds of refinement, instead of the configuration's; `[]` for none.
         """
         self.scale_schedule = self.get_scale_schedule(latent_height, latent_width)
+        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, refinements)
+        self.refinements = refinements
         self.num_latent_frames = num_latent_frames
         self.timesteps = None
         if num_latent_frames is not None:
-            self.timesteps = torch.arange(num_latent_frames * len(self.scale_schedule), device=device)
+            starts = torch.arange(num_latent_frames, device=device)[:, None] * len(self.scale_schedule)
+            self.timesteps = (starts + torch.tensor(self.sampled_scales, device=device)).flatten()
 
     def frame_and_scale(self, timestep: int) -> tuple[int, int]:
         """
