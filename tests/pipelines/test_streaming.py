@@ -62,7 +62,7 @@ def test_a_long_video_is_decoded_in_parts(pipe):
     assert lengths == [5, 5, 3]
 
 
-@pytest.mark.parametrize("mode", [{}, {"window": 2}])
+@pytest.mark.parametrize("mode", [{}, {"window": 2}, {"window": 2, "refinements": [1, 2]}])
 def test_the_latents_of_a_stream_are_those_of_a_call_bit_for_bit(pipe, mode):
     arguments = {"num_frames": 29, "output_type": "latent", **mode}
     whole = pipe(PROMPT, generator=generator(), **arguments).frames
@@ -132,7 +132,8 @@ def test_a_video_streamed_alone_is_the_one_streamed_in_a_batch(pipe):
 
 def test_streams_and_calls_of_one_pipeline_may_take_turns(pipe):
     def open_stream():
-        return pipe.stream(PROMPT, num_frames=9, guidance_scale=4.0, generator=generator(), output_type="pt")
+        arguments = {"num_frames": 9, "guidance_scale": 4.0, "refinements": [2], "output_type": "pt"}
+        return pipe.stream(PROMPT, generator=generator(), **arguments)
 
     undisturbed = list(open_stream())
     stream = open_stream()

@@ -602,10 +602,12 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         token_ids = generation.frame_token_ids.clone()
         token_ids[:, 0] += generation.frame
         token_ids[:, -1] += generation.frame * num_tokens
-        # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
         sizes = [height * width for height, width in schedule]
+        noise = noise.split([sizes[scale] for scale in scheduler.sampled_scales], dim=1)  # one for every step
+        # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
         tables = self.transformer.rotary_embedding(token_ids)
         rotary_embeddings = list(zip(*(torch.split_with_sizes_copy(table, sizes, dim=1) for table in tables)))
+        token_ids = token_ids.split(sizes)  # one for every scale, as the embeddings
         previous_frame = generation.previous_frame
         if previous_frame is None:
             previous_frame = torch.zeros_like(generation.latents)
@@ -621,10 +623,6 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
                 return step(*inputs)
             return self._cuda_graph_steps.run_step(generation.kv_cache, (key, settings), num_tokens, step, *inputs)
 
-        token_ids, noise = (
-            token_ids.split(sizes),
-            noise.split([sizes[scale] for scale in scheduler.sampled_scales], dim=1),
-        )
         finest_scale = len(schedule) - 1
         for index, scale in enumerate(scheduler.sampled_scales):
             timestep = generation.frame * len(schedule) + scale

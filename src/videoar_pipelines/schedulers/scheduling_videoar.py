@@ -177,8 +177,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         refinements: list[int] | None = None,
     ) -> None:
         """
-        Sets `scale_schedule`, `sampled_scales` (of the maps that are sampled for a latent frame, see [`get_sampled_scales`]) and
-        `timesteps` (`T` times as many, without refinement `T * K`; `None` for a video without end).
+        Sets `scale_schedule`, `refinements`, `sampled_scales` (of the maps that are sampled for a latent frame, see
+        [`get_sampled_scales`]) and `timesteps` (`T` times as many, without refinement `T * K`; `None` for a video without end).
 
         Args:
             num_latent_frames (`int`, *optional*): `T`, or `None` for a video without end.
@@ -188,8 +188,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             refinements (`list[int]`, *optional*): Rounds of refinement, instead of the configuration's; `[]` for none.
         """
         self.scale_schedule = self.get_scale_schedule(latent_height, latent_width)
-        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, refinements)
-        self.refinements = refinements
+        self.refinements = (self.config.refinements or []) if refinements is None else list(refinements)
+        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, self.refinements)
         self.num_latent_frames = num_latent_frames
         self.timesteps = None
         if num_latent_frames is not None:
