@@ -40,6 +40,7 @@ def parse_args(arguments=None):
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--num_prompts", type=int, default=50, help="Videos for each way.")
     parser.add_argument("--num_frames", type=int, default=205, help="Pixel frames of a long video, 4n+1.")
+    parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=10)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=20260101, help="Of clips and samples; not training's seed.")
@@ -80,6 +81,7 @@ def accuracy_over_time(pipe: VideoARPipeline, way: dict, args) -> dict[str, list
             [canonical_caption(clip, mention_size=True) for clip in batch],
             num_frames=args.num_frames,
             generator=[torch.Generator().manual_seed(args.seed + start + index) for index in range(len(batch))],
+            refinements=args.refinements,
             output_type="pt",
             **way,
         ).frames

@@ -28,7 +28,7 @@ def test_the_pictures_of_the_docs_and_their_numbers_are_written(tmp_path, monkey
     make_tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
     output_dir = tmp_path / "docs" / "images"
     arguments = ["--checkpoint", tmp_path / "checkpoint", "--output_dir", output_dir, "--device", "cpu"]
-    arguments += ["--num_prompts", 3, "--batch_size", 2, "--num_frames", 37]
+    arguments += ["--num_prompts", 3, "--batch_size", 2, "--num_frames", 37, "--refinements"]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
