@@ -238,6 +238,12 @@ def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
         start = end
     assert kv_cache.num_written == num_tokens and latents.device.type == "meta"
 
+    kv_cache.rewind(num_tokens)
+    positions = tuple(table[:, :5].contiguous() for table in rotary_embedding)
+    with torch.no_grad(), NothingFromTheHost():
+        latents = pipeline._return_to_scale(kv_cache, 2, True, latents, latents, token_ids[:5], positions)
+    assert kv_cache.num_written == 5 and latents.device.type == "meta"
+
 
 @pytest.mark.parametrize("has_padding", [False, True])
 def test_writing_the_text_looks_at_no_value_and_takes_none_from_the_host(has_padding):
