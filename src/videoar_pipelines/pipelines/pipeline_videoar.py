@@ -360,7 +360,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             raise ValueError(f"`temperature` has to be at least 0 (greedy), got {temperature}.")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p}.")
-        num_sampled_tokens = self._num_sampled_tokens(height, width, refinements)
+        num_sampled_tokens = self._num_sampled_tokens(height, width, refinements)  # refuses wrong `refinements`
 
         num_videos = self._batch_size(prompt, prompt_embeds) * num_videos_per_prompt
         if isinstance(generator, list) and len(generator) != num_videos:
@@ -594,16 +594,16 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         device = generation.latents.device
         has_unconditional_branch = generation.negative_prompt_embeds is not None
         generation.latents = torch.zeros_like(generation.latents)
+        sizes = [height * width for height, width in schedule]
+        sampled_sizes = [sizes[scale] for scale in scheduler.sampled_scales]
         if generation.noise is None:
-            num_sampled_tokens = tokens_per_frame([schedule[scale] for scale in scheduler.sampled_scales])
-            noise = draw_uniform_noise((batch_size, num_sampled_tokens, num_bits), generation.generator, device)
+            noise = draw_uniform_noise((batch_size, sum(sampled_sizes), num_bits), generation.generator, device)
         else:
             noise = generation.noise[:, generation.num_sampled_frames].to(device)
         token_ids = generation.frame_token_ids.clone()
         token_ids[:, 0] += generation.frame
         token_ids[:, -1] += generation.frame * num_tokens
-        sizes = [height * width for height, width in schedule]
-        noise = noise.split([sizes[scale] for scale in scheduler.sampled_scales], dim=1)  # one for every step
+        noise = noise.split(sampled_sizes, dim=1)  # one for every step
         # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
         tables = self.transformer.rotary_embedding(token_ids)
         rotary_embeddings = list(zip(*(torch.split_with_sizes_copy(table, sizes, dim=1) for table in tables)))
@@ -623,13 +623,12 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
                 return step(*inputs)
             return self._cuda_graph_steps.run_step(generation.kv_cache, (key, settings), num_tokens, step, *inputs)
 
-        finest_scale = len(schedule) - 1
         for index, scale in enumerate(scheduler.sampled_scales):
             timestep = generation.frame * len(schedule) + scale
             self._current_timestep = timestep
 
             # 1. Come back from the finest scale to a coarser one, for a round of refinement
-            if index > finest_scale and scheduler.sampled_scales[index - 1] == finest_scale:
+            if index > 0 and scale <= scheduler.sampled_scales[index - 1]:
                 generation.kv_cache.rewind(num_tokens)
                 generation.latents = run_step(
                     ("return", scale),
