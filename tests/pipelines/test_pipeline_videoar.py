@@ -142,13 +142,17 @@ def test_without_text_encoder_and_tokenizer_a_pipeline_samples_latents_from_embe
         sampler(PROMPT, output_type="latent")
     with pytest.raises(ValueError, match="`output_type='np'` needs a `vae`.*pass 'latent'"):
         sampler(prompt_embeds=embeds)
+    with pytest.raises(
+        ValueError, match=re.escape("`refinements` need a `vae`") + ".*" + re.escape("`refinements=[]`")
+    ):
+        sample(sampler, None, prompt_embeds=embeds, refinements=[1])
 
 
 def test_a_whole_pipeline_runs_in_bfloat16(pipe, saved_pipeline):
     half = load(saved_pipeline, dtype=torch.bfloat16)
     for name in ("text_encoder", "vae", "transformer"):
         assert {parameter.dtype for parameter in getattr(half, name).parameters()} == {torch.bfloat16}, name
-    assert sample(half).dtype == torch.float32
+    assert sample(half, refinements=[1]).dtype == torch.float32
     video = half(PROMPT, generator=make_generator()).frames
     assert video.dtype == np.float32 and np.isfinite(video).all() and video.std() > 0.01
 
@@ -156,7 +160,7 @@ def test_a_whole_pipeline_runs_in_bfloat16(pipe, saved_pipeline):
 def test_each_component_can_have_its_dtype(saved_pipeline):
     mixed = load(saved_pipeline, dtype={"transformer": torch.bfloat16, "default": torch.float32})
     assert (mixed.transformer.dtype, mixed.vae.dtype) == (torch.bfloat16, torch.float32)
-    assert np.isfinite(mixed(PROMPT).frames).all()
+    assert np.isfinite(mixed(PROMPT, refinements=[1]).frames).all()
 
 
 def test_a_float32_pipeline_runs_under_autocast(pipe):
@@ -599,18 +603,38 @@ def record_maps(pipe, **arguments):
     return sample(pipe, callback_on_step_end=note, **arguments), sums
 
 
+@torch.no_grad()
+def reencode_last(pipe, latents):
+    """Features `(B, d, 1, H', W')` of the last latent frame, when the whole video is decoded and encoded again."""
+    return pipe.vae.encode(pipe.vae.decode(latents).sample).latents[:, :, -1:]
+
+
 @pytest.mark.parametrize("refinements", [[1], [3], [1, 3]])
-def test_a_round_keeps_the_coarse_maps_of_the_frame_quantised_anew(pipe, refinements):
+def test_a_round_keeps_the_coarse_maps_of_the_frame_encoded_anew(pipe, refinements):
     latents, sums = record_maps(pipe, num_frames=1, refinements=refinements)
     schedule = pipe.scheduler.get_scale_schedule(4, 4)
     step = NUM_SCALES
     for num_maps in refinements:
-        maps = latents_to_maps(sums[step - 1][:, :, None], schedule)
+        maps = latents_to_maps(reencode_last(pipe, sums[step - 1][:, :, None]), schedule)
         kept = maps.partial_sums[NUM_SCALES - num_maps]
         bits = pool_residual(sums[step] - kept, schedule[NUM_SCALES - num_maps]).permute(0, 2, 3, 1) > 0
         torch.testing.assert_close(accumulate(kept, bits), sums[step])
         step += num_maps
     assert step == len(sums) and torch.equal(sums[-1], latents[:, :, 0])
+
+
+@pytest.mark.parametrize("mode", [{}, {"window": 1}])
+def test_a_round_encodes_a_frame_behind_all_frames_before_it(pipe, monkeypatch, mode):
+    features, return_to_scale = [], pipe._return_to_scale
+    monkeypatch.setattr(
+        pipe, "_return_to_scale", lambda *arguments: features.append(arguments[3]) or return_to_scale(*arguments)
+    )
+    latents, sums = record_maps(pipe, num_frames=13, refinements=[2], **mode)
+    num_steps = NUM_SCALES + 2
+    for frame in range(4):
+        unrefined = sums[frame * num_steps + NUM_SCALES - 1]
+        video = torch.cat([latents[:, :, :frame], unrefined[:, :, None]], dim=2)
+        torch.testing.assert_close(features[frame], reencode_last(pipe, video)[:, :, 0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
@@ -629,7 +653,7 @@ def test_after_refinement_the_cache_holds_the_maps_of_the_frame_and_no_others(pi
     )
     monkeypatch.setattr(pipe.scheduler, "step", keep_bits)
     arguments = {"num_frames": 5, "refinements": [2, 3], "guidance_scale": guidance_scale}
-    _, sums = record_maps(pipe, **arguments)
+    latents, sums = record_maps(pipe, **arguments)
     (cache,) = caches
     schedule = pipe.scheduler.get_scale_schedule(4, 4)
     num_steps = len(sums) // 2
@@ -637,7 +661,8 @@ def test_after_refinement_the_cache_holds_the_maps_of_the_frame_and_no_others(pi
     for frame in range(2):
         # The second round, of three maps, began with the frame that the first one left.
         before = sums[frame * num_steps + num_steps - 4]
-        coarsest = latents_to_maps(before[:, :, None], schedule).bits[0]
+        video = torch.cat([latents[:, :, :frame], before[:, :, None]], dim=2)
+        coarsest = latents_to_maps(reencode_last(pipe, video), schedule).bits[0]
         sampled = bits[frame * num_steps + num_steps - 3 : (frame + 1) * num_steps]
         frames.append([coarsest, *(item[:, None] for item in sampled)])
     maps = bits_to_maps([torch.cat(pair, dim=1) for pair in zip(*frames)], schedule)

@@ -134,6 +134,28 @@ def test_a_long_given_video_is_encoded_chunk_by_chunk_with_the_result_of_one_pas
     assert ((maps.latents - expected).abs() > 1e-6).float().mean() < 1e-3  # features next to zero
 
 
+@torch.no_grad()
+def test_refinement_encodes_a_frame_behind_the_given_ones(pipe, monkeypatch):
+    features, return_to_scale = [], pipe._return_to_scale
+    monkeypatch.setattr(
+        pipe, "_return_to_scale", lambda *arguments: features.append(arguments[3]) or return_to_scale(*arguments)
+    )
+    unrefined = []
+
+    def note(pipeline, step, timestep, callback_kwargs):
+        if step % 5 == 3:  # four maps, and one of a round
+            unrefined.append(callback_kwargs["latents"])
+        return {}
+
+    arguments = {"num_frames": 33, "refinements": [1], "output_type": "latent", "callback_on_step_end": note}
+    latents = pipe(make_video(25), PROMPT, generator=generator(), **arguments).frames
+    assert latents.shape[2] == 9 and len(features) == 2
+    for frame in (7, 8):  # behind more given frames than are decoded together
+        video = torch.cat([latents[:, :, :frame], unrefined[frame - 7][:, :, None]], dim=2)
+        expected = pipe.vae.encode(pipe.vae.decode(video).sample).latents[:, :, -1]
+        torch.testing.assert_close(features[frame - 7], expected, atol=1e-5, rtol=0)
+
+
 def test_one_given_frame_is_image_to_video(pipe):
     video = make_video(1)
     images = VideoARImageToVideoPipeline.from_pipe(pipe)

@@ -29,7 +29,13 @@ from videoar_pipelines.models.transformer_videoar import block_causal_mask, text
 
 
 PROMPT = "a red circle moves to the right"
-LONG_VIDEO_MODES = [{}, {"window": 2}, {"reencode_at": 3}, {"reencode_at": 4, "window": 3, "context_frames": 9}]
+LONG_VIDEO_MODES = [
+    {},
+    {"window": 2},
+    {"reencode_at": 3},
+    {"reencode_at": 4, "window": 3, "context_frames": 9},
+    {"reencode_at": 3, "refinements": [1, 2]},
+]
 
 
 @pytest.fixture(scope="module")

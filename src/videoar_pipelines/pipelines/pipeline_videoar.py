@@ -30,7 +30,7 @@ from diffusers.utils import logging, replace_example_docstring
 from diffusers.video_processor import VideoProcessor
 from transformers import T5EncoderModel, T5TokenizerFast
 
-from ..models.autoencoder_videoar import AutoencoderVideoAR
+from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
 from ..models.quantization import MultiScaleMaps, latents_to_maps, sequence_inputs, tokens_per_frame
 from ..models.transformer_videoar import (
     VideoARKVCache,
@@ -40,7 +40,7 @@ from ..models.transformer_videoar import (
 from ..schedulers.scheduling_videoar import VideoARScheduler, draw_uniform_noise
 from .cuda_graphs import CUDAGraphsMixin
 from .pipeline_output import VideoARPipelineOutput
-from .video_stream import VideoARStream
+from .video_stream import DECODED_TOGETHER, VideoARStream
 
 
 logger = logging.get_logger(__name__)
@@ -122,6 +122,8 @@ class VideoARGeneration:
         noise (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
             Uniform noise of the sampled frames to use instead; `L` tokens are sampled for a frame.
         temperature, top_p (`float`, *optional*): Instead of the scheduler's.
+        tokenizer_states (`tuple[AutoencoderVideoARState | None, AutoencoderVideoARState | None]`):
+            Of the tokenizer's decoder and encoder behind the frames so far. Only refinement needs and moves them.
     """
 
     kv_cache: VideoARKVCache
@@ -138,6 +140,7 @@ class VideoARGeneration:
     noise: torch.Tensor | None
     temperature: float | list[float] | None
     top_p: float | None
+    tokenizer_states: tuple[AutoencoderVideoARState | None, AutoencoderVideoARState | None] = (None, None)
 
 
 class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMixin):
@@ -361,6 +364,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p}.")
         num_sampled_tokens = self._num_sampled_tokens(height, width, refinements)  # refuses wrong `refinements`
+        if self.vae is None and num_sampled_tokens > self._num_sampled_tokens(height, width, []):
+            raise ValueError(
+                "`refinements` need a `vae` to decode and encode frames, and this pipeline has none: pass `refinements=[]`."
+            )
 
         num_videos = self._batch_size(prompt, prompt_embeds) * num_videos_per_prompt
         if isinstance(generator, list) and len(generator) != num_videos:
@@ -629,12 +636,13 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
 
             # 1. Come back from the finest scale to a coarser one, for a round of refinement
             if index > 0 and scale <= scheduler.sampled_scales[index - 1]:
+                features, _ = self._reencode(generation.latents[:, :, None], generation.tokenizer_states)
                 generation.kv_cache.rewind(num_tokens)
                 generation.latents = run_step(
                     ("return", scale),
                     sum(sizes[:scale]),
                     functools.partial(self._return_to_scale, generation.kv_cache, scale, has_unconditional_branch),
-                    generation.latents,
+                    features[:, :, 0],
                     previous_frame,
                     torch.cat(token_ids[:scale]),
                     tuple(torch.cat(tables, dim=1) for tables in zip(*rotary_embeddings[:scale])),
@@ -664,6 +672,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             if self.interrupt:
                 break
 
+        if self._has_refinement:
+            _, generation.tokenizer_states = self._reencode(
+                generation.latents[:, :, None], generation.tokenizer_states
+            )
         generation.previous_frame = generation.latents
         generation.frame += 1
         generation.num_sampled_frames += 1
@@ -723,25 +735,51 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             return_dict=False,
         )[0]
 
+    @property
+    def _has_refinement(self) -> bool:
+        return len(self.scheduler.sampled_scales) > len(self.scheduler.scale_schedule)
+
+    def _reencode(
+        self,
+        latents: torch.Tensor,
+        tokenizer_states: tuple[AutoencoderVideoARState | None, AutoencoderVideoARState | None],
+    ) -> tuple[torch.Tensor, tuple[AutoencoderVideoARState, AutoencoderVideoARState]]:
+        """
+        Decodes the next latent frames of a video and encodes what they show.
+
+        Args:
+            latents (`torch.Tensor` of shape `(B, d, T, H', W')`): Quantised.
+            tokenizer_states (`tuple[AutoencoderVideoARState, AutoencoderVideoARState]`):
+                Of decoder and encoder behind the frames before, `None` before the first.
+
+        Returns:
+            `tuple[torch.Tensor, tuple[AutoencoderVideoARState, AutoencoderVideoARState]]`: Features before quantisation
+            `(B, d, T, H', W')`, float32, and the states behind these frames.
+        """
+        decoder_state, encoder_state = tokenizer_states
+        pixels, decoder_state = self.vae.decode_chunk(latents.to(self.vae.dtype), decoder_state, return_dict=False)
+        features, encoder_state = self.vae.encode_chunk(pixels, encoder_state, return_dict=False)
+        return features.float(), (decoder_state, encoder_state)
+
     def _return_to_scale(
         self,
         kv_cache: VideoARKVCache,
         scale: int,
         has_unconditional_branch: bool,
-        latents: torch.Tensor,
+        features: torch.Tensor,
         previous_frame: torch.Tensor,
         token_ids: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         """
-        Begins a round of refinement: quantises a finished frame anew and writes its maps that are coarser than `scale` to the
-        cache. They were sampled before the finer ones, and may not agree with what these made of the frame.
+        Begins a round of refinement: quantises a finished and re-encoded frame and writes its maps that are coarser than `scale`
+        to the cache. Those sampled before the finer ones may not agree with what these made of the frame.
 
         Args:
             kv_cache ([`VideoARKVCache`]): At the beginning of the frame; moved on by these maps.
             scale (`int`): The first scale that is sampled again.
             has_unconditional_branch (`bool`): Whether the second half of the cache's batch is the unconditional branch.
-            latents (`torch.Tensor` of shape `(B, d, H', W')`): The finished frame.
+            features (`torch.Tensor` of shape `(B, d, H', W')`): The finished frame, re-encoded.
             previous_frame (`torch.Tensor` of shape `(B, d, H', W')`): The frame before, zeros before the first.
             token_ids (`torch.Tensor` of shape `(S, 5)`): Token ids of the coarser maps.
             rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Of these, see [`VideoARTransformer3DModel`].
@@ -749,7 +787,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         Returns:
             `torch.Tensor` of shape `(B, d, H', W')`: The sum of the coarser maps.
         """
-        maps = latents_to_maps(latents[:, :, None], self.scheduler.scale_schedule)
+        maps = latents_to_maps(features[:, :, None], self.scheduler.scale_schedule)
         model_input = torch.cat(
             [
                 self.scheduler.scale_model_input(partial_sum, timestep, previous_frame)
@@ -853,6 +891,11 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             start = end
         generation.frame = num_frames
         generation.previous_frame = maps.latents[:, :, -1]
+
+        generation.tokenizer_states = (None, None)
+        if self._has_refinement:
+            for chunk in maps.latents.split(DECODED_TOGETHER, dim=2):
+                _, generation.tokenizer_states = self._reencode(chunk, generation.tokenizer_states)
 
     # 5. Whole videos
 

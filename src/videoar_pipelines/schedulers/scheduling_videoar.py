@@ -98,8 +98,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         top_p (`float`, defaults to 1.0): A bit whose likelier value has at least this probability takes that value.
         refinements (`list[int]`, *optional*):
             Rounds of refinement of every latent frame, each the number of finest maps that it samples again. Not in the paper. A
-            round quantises the finished frame anew, as training quantises frames: its coarser maps then agree with what the finer
-            ones made of it, and the finest are sampled once more, given these. Maps of a scale are sampled independently of each
+            round decodes the finished frame and encodes what it shows, as training encodes frames: the coarser maps are then those
+            of a picture, and the finest are sampled once more, given these. Bits of a map are sampled independently of each
             other, so what they show may not fit together; every round gives the frame another chance to. None by default.
         corruption_min (`float`, defaults to 0.0): `p_min` of time-dependent corruption.
         corruption_max (`float`, defaults to 0.25): `p_max`.
@@ -177,7 +177,7 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         refinements: list[int] | None = None,
     ) -> None:
         """
-        Sets `scale_schedule`, `refinements`, `sampled_scales` (of the maps that are sampled for a latent frame, see
+        Sets `scale_schedule`, `refinements` (as passed), `sampled_scales` (of the maps that are sampled for a latent frame, see
         [`get_sampled_scales`]) and `timesteps` (`T` times as many, without refinement `T * K`; `None` for a video without end).
 
         Args:
@@ -188,8 +188,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             refinements (`list[int]`, *optional*): Rounds of refinement, instead of the configuration's; `[]` for none.
         """
         self.scale_schedule = self.get_scale_schedule(latent_height, latent_width)
-        self.refinements = (self.config.refinements or []) if refinements is None else list(refinements)
-        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, self.refinements)
+        self.refinements = refinements
+        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, refinements)
         self.num_latent_frames = num_latent_frames
         self.timesteps = None
         if num_latent_frames is not None:
