@@ -197,8 +197,9 @@ def test_moving_and_casting_go_through_every_model(own_pipe):
     assert {own_pipe.text_encoder.device, own_pipe.vae.device, own_pipe.transformer.device} == {torch.device("meta")}
 
 
-def test_model_offload_runs_its_hooks_and_changes_nothing(pipe, own_pipe, monkeypatch):
-    expected = pipe(PROMPT, generator=make_generator()).frames
+@pytest.mark.parametrize("refinements", [[], [1]])
+def test_model_offload_runs_its_hooks_and_changes_nothing(pipe, own_pipe, monkeypatch, refinements):
+    expected = pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
     calls, pre_forward = [], CpuOffload.pre_forward
 
     def noted_pre_forward(hook, module, *args, **kwargs):
@@ -209,7 +210,8 @@ def test_model_offload_runs_its_hooks_and_changes_nothing(pipe, own_pipe, monkey
     own_pipe.enable_model_cpu_offload(device="cpu")
     for _ in range(2):  # the second call finds everything put back
         calls.clear()
-        assert_close_pixels(own_pipe(PROMPT, generator=make_generator()).frames, expected)
+        video = own_pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
+        assert_close_pixels(video, expected)
         assert list(dict.fromkeys(calls)) == ["T5EncoderModel", "VideoARTransformer3DModel", "AutoencoderVideoAR"]
 
 
@@ -228,15 +230,17 @@ def test_a_call_ends_by_freeing_the_offloaded_models(own_pipe, monkeypatch, is_i
         assert calls == ["freed"]
 
 
-def test_sequential_offload_changes_nothing(pipe, own_pipe):
+@pytest.mark.parametrize("refinements", [[], [1]])
+def test_sequential_offload_changes_nothing(pipe, own_pipe, refinements):
     # What `enable_sequential_cpu_offload` does to every model; from a CPU to a CPU accelerate manages these two.
     cpu_offload(own_pipe.transformer, "cpu")
     cpu_offload(own_pipe.vae, "cpu")
-    expected = pipe(PROMPT, generator=make_generator()).frames
+    expected = pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
     for _ in range(2):
         assert own_pipe.transformer.null_text.device.type == "meta"
         assert own_pipe.vae.decoder.conv_out.weight.device.type == "meta"
-        assert_close_pixels(own_pipe(PROMPT, generator=make_generator()).frames, expected)
+        video = own_pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
+        assert_close_pixels(video, expected)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +255,11 @@ def test_group_offload_of_all_models_changes_nothing(pipe, own_pipe, tmp_path, o
         **options,
     )
     assert own_pipe._execution_device == torch.device("cpu")
-    for _ in range(2):
+    for refinements in ([], [1], [1]):
+        arguments = {"prompt": PROMPT, "refinements": refinements}
         assert_close_pixels(
-            own_pipe(PROMPT, generator=make_generator()).frames, pipe(PROMPT, generator=make_generator()).frames
+            own_pipe(**arguments, generator=make_generator()).frames,
+            pipe(**arguments, generator=make_generator()).frames,
         )
 
 
@@ -272,7 +278,7 @@ def test_offloading_from_a_gpu_changes_nothing(own_pipe, offload):
     offload(own_pipe)
     for _ in range(2):
         assert torch.equal(sample(own_pipe), expected)
-        assert np.isfinite(own_pipe(PROMPT).frames).all()
+        assert np.isfinite(own_pipe(PROMPT, refinements=[1]).frames).all()
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "balanced"])

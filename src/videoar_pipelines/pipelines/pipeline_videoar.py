@@ -757,7 +757,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             `(B, d, T, H', W')`, float32, and the states behind these frames.
         """
         decoder_state, encoder_state = tokenizer_states
-        pixels, decoder_state = self.vae.decode_chunk(latents.to(self.vae.dtype), decoder_state, return_dict=False)
+        pixels, decoder_state = self.vae.decode_chunk(latents, decoder_state, return_dict=False)
         features, encoder_state = self.vae.encode_chunk(pixels, encoder_state, return_dict=False)
         return features.float(), (decoder_state, encoder_state)
 
