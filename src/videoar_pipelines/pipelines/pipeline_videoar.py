@@ -123,7 +123,7 @@ class VideoARGeneration:
             Uniform noise of the sampled frames to use instead; `L` tokens are sampled for a frame.
         temperature, top_p (`float`, *optional*): Instead of the scheduler's.
         tokenizer_states (`tuple[AutoencoderVideoARState | None, AutoencoderVideoARState | None]`):
-            Of the tokenizer's decoder and encoder behind the frames so far. Only refinement needs and moves them.
+            Of the tokenizer's decoder and encoder, before `previous_frame`. Only refinement needs and moves them.
     """
 
     kv_cache: VideoARKVCache
@@ -600,6 +600,11 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         num_tokens = len(generation.frame_token_ids)
         device = generation.latents.device
         has_unconditional_branch = generation.negative_prompt_embeds is not None
+        if self._has_refinement and generation.previous_frame is not None:
+            # Not before now: nothing waits for it, and behind the last frame nobody needs it.
+            _, generation.tokenizer_states = self._reencode(
+                generation.previous_frame[:, :, None], generation.tokenizer_states
+            )
         generation.latents = torch.zeros_like(generation.latents)
         sizes = [height * width for height, width in schedule]
         sampled_sizes = [sizes[scale] for scale in scheduler.sampled_scales]
@@ -672,10 +677,6 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             if self.interrupt:
                 break
 
-        if self._has_refinement:
-            _, generation.tokenizer_states = self._reencode(
-                generation.latents[:, :, None], generation.tokenizer_states
-            )
         generation.previous_frame = generation.latents
         generation.frame += 1
         generation.num_sampled_frames += 1
@@ -894,8 +895,9 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
 
         generation.tokenizer_states = (None, None)
         if self._has_refinement:
-            for chunk in maps.latents.split(DECODED_TOGETHER, dim=2):
-                _, generation.tokenizer_states = self._reencode(chunk, generation.tokenizer_states)
+            for chunk in maps.latents[:, :, :-1].split(DECODED_TOGETHER, dim=2):
+                if chunk.shape[2] > 0:
+                    _, generation.tokenizer_states = self._reencode(chunk, generation.tokenizer_states)
 
     # 5. Whole videos
 
