@@ -29,20 +29,8 @@ def test_evaluation_writes_a_score_for_every_attribute(tmp_path):
     make_tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
     output_file = tmp_path / "evaluation.json"
     arguments = ["--checkpoint", tmp_path / "checkpoint", "--output_file", output_file, "--device", "cpu"]
-    arguments += [
-        "--num_prompts",
-        2,
-        "--num_clips",
-        2,
-        "--height",
-        64,
-        "--width",
-        64,
-        "--num_workers",
-        1,
-        "--refinements",
-        1,
-    ]
+    arguments += ["--num_prompts", 2, "--num_clips", 2, "--height", 64, "--width", 64, "--num_workers", 1]
+    arguments += ["--refinements", 1]
     subprocess.run([sys.executable, SCRIPTS / "evaluate.py", *map(str, arguments)], check=True, capture_output=True)
 
     results = json.loads(output_file.read_text())["results"]

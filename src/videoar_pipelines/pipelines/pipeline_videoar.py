@@ -363,8 +363,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             raise ValueError(f"`temperature` has to be at least 0 (greedy), got {temperature}.")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p}.")
-        num_sampled_tokens = self._num_sampled_tokens(height, width, refinements)  # refuses wrong `refinements`
-        if self.vae is None and num_sampled_tokens > self._num_sampled_tokens(height, width, []):
+        latent_size = (height // self.vae_scale_factor_spatial, width // self.vae_scale_factor_spatial)
+        schedule = self.scheduler.get_scale_schedule(*latent_size)
+        sampled_scales = self.scheduler.get_sampled_scales(schedule, refinements)  # refuses wrong `refinements`
+        if self.vae is None and len(sampled_scales) > len(schedule):
             raise ValueError(
                 "`refinements` need a `vae` to decode and encode frames, and this pipeline has none: pass `refinements=[]`."
             )
@@ -379,6 +381,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             if num_frames is None:
                 raise ValueError("`latents` is the noise of a video of known length: pass `num_frames`.")
             num_latent_frames = self._num_latent_frames(num_frames - num_given_frames)
+            num_sampled_tokens = tokens_per_frame([schedule[scale] for scale in sampled_scales])
             shape = (num_videos, num_latent_frames, num_sampled_tokens, self.transformer.config.out_channels)
             if tuple(latents.shape) != shape:
                 raise ValueError(f"`latents` has to have the shape {shape}, got {tuple(latents.shape)}.")
@@ -471,13 +474,6 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if prompt is None:
             return len(prompt_embeds)
         return 1 if isinstance(prompt, str) else len(prompt)
-
-    def _num_sampled_tokens(self, height: int, width: int, refinements: list[int] | None) -> int:
-        """Tokens that are sampled for a latent frame; those of a refinement count again."""
-        latent_size = (height // self.vae_scale_factor_spatial, width // self.vae_scale_factor_spatial)
-        schedule = self.scheduler.get_scale_schedule(*latent_size)
-        sampled_scales = self.scheduler.get_sampled_scales(schedule, refinements)
-        return tokens_per_frame([schedule[scale] for scale in sampled_scales])
 
     # 3. Sampling
 
@@ -619,7 +615,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
         tables = self.transformer.rotary_embedding(token_ids)
         rotary_embeddings = list(zip(*(torch.split_with_sizes_copy(table, sizes, dim=1) for table in tables)))
-        token_ids = token_ids.split(sizes)  # one for every scale, as the embeddings
+        map_token_ids = token_ids.split(sizes)
         previous_frame = generation.previous_frame
         if previous_frame is None:
             previous_frame = torch.zeros_like(generation.latents)
@@ -643,14 +639,15 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             if index > 0 and scale <= scheduler.sampled_scales[index - 1]:
                 features, _ = self._reencode(generation.latents[:, :, None], generation.tokenizer_states)
                 generation.kv_cache.rewind(num_tokens)
+                num_kept = sum(sizes[:scale])
                 generation.latents = run_step(
                     ("return", scale),
-                    sum(sizes[:scale]),
+                    num_kept,
                     functools.partial(self._return_to_scale, generation.kv_cache, scale, has_unconditional_branch),
                     features[:, :, 0],
                     previous_frame,
-                    torch.cat(token_ids[:scale]),
-                    tuple(torch.cat(tables, dim=1) for tables in zip(*rotary_embeddings[:scale])),
+                    token_ids[:num_kept],
+                    tuple(table[:, :num_kept].clone() for table in tables),
                 )
 
             # 2. Sample a map
@@ -667,7 +664,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
                 ),
                 generation.latents,
                 previous_frame,
-                token_ids[scale],
+                map_token_ids[scale],
                 rotary_embeddings[scale],
                 noise[index],
                 guidance,
@@ -755,12 +752,13 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
 
         Returns:
             `tuple[torch.Tensor, tuple[AutoencoderVideoARState, AutoencoderVideoARState]]`: Features before quantisation
-            `(B, d, T, H', W')`, float32, and the states behind these frames.
+            `(B, d, T, H', W')`, and the states behind these frames.
         """
         decoder_state, encoder_state = tokenizer_states
+        # Not by `self.decode_chunk`: a stream may be decoding with its CUDA graph at the same time.
         pixels, decoder_state = self.vae.decode_chunk(latents, decoder_state, return_dict=False)
         features, encoder_state = self.vae.encode_chunk(pixels, encoder_state, return_dict=False)
-        return features.float(), (decoder_state, encoder_state)
+        return features, (decoder_state, encoder_state)
 
     def _return_to_scale(
         self,
@@ -796,6 +794,27 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             ],
             dim=1,
         )
+        self._write_maps(kv_cache, has_unconditional_branch, model_input, token_ids, rotary_embedding)
+        return maps.partial_sums[scale]
+
+    def _write_maps(
+        self,
+        kv_cache: VideoARKVCache,
+        has_unconditional_branch: bool,
+        model_input: torch.Tensor,
+        token_ids: torch.Tensor,
+        rotary_embedding: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        """
+        Writes known maps to the cache in one pass of the transformer.
+
+        Args:
+            kv_cache ([`VideoARKVCache`]): Moved on by these maps.
+            has_unconditional_branch (`bool`): Whether the second half of the cache's batch is the unconditional branch.
+            model_input (`torch.Tensor` of shape `(B, S, c)`): What the transformer reads for the maps.
+            token_ids (`torch.Tensor` of shape `(S, 5)`): Token ids of the maps.
+            rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*): See [`VideoARTransformer3DModel`].
+        """
         if has_unconditional_branch:
             model_input = torch.cat([model_input, model_input])
         self.transformer(
@@ -806,7 +825,6 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             rotary_embedding=rotary_embedding,
             attention_kwargs=self.attention_kwargs,
         )
-        return maps.partial_sums[scale]
 
     # 4. Given frames
 
@@ -873,8 +891,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         schedule = self.scheduler.scale_schedule
         num_frames = maps.latents.shape[2]
         inputs = sequence_inputs(maps, schedule, self.scheduler.config.previous_frame_context)  # (B, T * L, c)
-        if generation.negative_prompt_embeds is not None:
-            inputs = torch.cat([inputs, inputs])
+        has_unconditional_branch = generation.negative_prompt_embeds is not None
         token_ids = video_token_ids(schedule, num_frames, device=inputs.device)
 
         text_distance = self.transformer.config.max_text_distance
@@ -882,22 +899,15 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         start = 0
         for last_frame in range(together, num_frames + 1):
             end = last_frame * tokens_per_frame(schedule)
-            self.transformer(
-                inputs[:, start:end],
-                token_ids[start:end],
-                attention_mask=kv_cache.maps_attention_mask(token_ids[start:end]),
-                kv_cache=kv_cache,
-                attention_kwargs=self.attention_kwargs,
-            )
+            self._write_maps(kv_cache, has_unconditional_branch, inputs[:, start:end], token_ids[start:end])
             start = end
         generation.frame = num_frames
         generation.previous_frame = maps.latents[:, :, -1]
 
         generation.tokenizer_states = (None, None)
-        if self._has_refinement:
+        if self._has_refinement and num_frames > 1:
             for chunk in maps.latents[:, :, :-1].split(DECODED_TOGETHER, dim=2):
-                if chunk.shape[2] > 0:
-                    _, generation.tokenizer_states = self._reencode(chunk, generation.tokenizer_states)
+                _, generation.tokenizer_states = self._reencode(chunk, generation.tokenizer_states)
 
     # 5. Whole videos
 
