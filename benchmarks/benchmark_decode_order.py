@@ -31,8 +31,9 @@ from measuring import (
 )
 
 from videoar_pipelines import VideoARTransformer3DModel
+from videoar_pipelines.models.kv_cache import VideoARKVCache
 from videoar_pipelines.models.quantization import default_scale_schedule
-from videoar_pipelines.models.transformer_videoar import VideoARKVCache, video_token_ids
+from videoar_pipelines.models.token_layout import video_token_ids
 from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphSteps
 
 
@@ -84,8 +85,8 @@ class StepTimer:
 
     def run(self, num_tokens: int, num_before: int) -> None:
         """A step of `num_tokens` behind `num_before` video tokens."""
-        self.kv_cache.length = self.args.text_length + num_before
-        self.kv_cache.num_written = num_before
+        self.kv_cache.cursor.length = self.args.text_length + num_before
+        self.kv_cache.cursor.num_written = num_before
         inputs = (self.inputs[:, :num_tokens], self.token_ids[num_before : num_before + num_tokens])
         if self.graphs is None:
             self._step(*inputs)

@@ -34,8 +34,8 @@ from measuring import (
 )
 
 from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
-from videoar_pipelines.models.transformer_videoar import block_causal_mask
-from videoar_pipelines.training.attention_masks import SequenceLayout, sequence_layout, training_attention_mask
+from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
+from videoar_pipelines.training.attention_masks import training_attention_mask
 from videoar_pipelines.training.losses import bit_cross_entropy
 
 
@@ -97,7 +97,7 @@ def benchmark(transformer: VideoARTransformer3DModel, mask: str, batch_size: int
     seconds = median_seconds(step, args)
 
     num_tokens = len(layout.token_ids)
-    visible_share = block_causal_mask(layout.token_ids, layout.token_ids).float().mean().item()
+    visible_share = block_causal_mask(layout.blocks, layout.blocks).float().mean().item()
     flops = 3 * step_flops(transformer, num_tokens, num_tokens, batch_size, visible_share)
     row = {
         "config": args.config,

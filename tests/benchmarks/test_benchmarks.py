@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from videoar_pipelines import VideoARTransformer3DModel
-from videoar_pipelines.models.transformer_videoar import video_token_ids
+from videoar_pipelines.models.token_layout import video_token_ids
 
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -137,7 +137,7 @@ def test_operations_of_a_step_are_those_that_pytorch_counts(fused):
     if fused:
         transformer.fuse_qkv_projections()
     kv_cache = transformer.make_cache(2, 0, 30, 3)
-    kv_cache.length = kv_cache.num_written = 30
+    kv_cache.cursor.length = kv_cache.cursor.num_written = 30
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         transformer(torch.zeros(2, 16, 48, device="meta"), video_token_ids(((4, 4),), 1, 1, "meta"), kv_cache=kv_cache)
     counts = counter.get_flop_counts()

@@ -8,13 +8,10 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
-from videoar_pipelines.models.autoencoder_videoar import (
-    AutoencoderVideoAR,
-    VideoARCausalConv3d,
-    blend_weights,
-    tile_spans,
-)
+from videoar_pipelines.models.autoencoder_videoar import AutoencoderVideoAR
+from videoar_pipelines.models.causal_convolutions import VideoARCausalConv3d
 from videoar_pipelines.models.quantization import bits_to_codes, flatten_bits
+from videoar_pipelines.models.tiling import blend_weights, tile_spans
 
 
 # The paper's family: Infinity's network with strides in time.

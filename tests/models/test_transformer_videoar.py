@@ -16,19 +16,16 @@ from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch._dynamo.testing import CompileCounter
 
 from tests.tiny_components import make_tiny_transformer
+from tests.visibility import expected_mask
 from videoar_pipelines.models import transformer_videoar
 from videoar_pipelines.models.quantization import tokens_per_frame
+from videoar_pipelines.models.token_layout import text_token_ids, video_token_ids
 from videoar_pipelines.models.transformer_videoar import (
-    FRAME,
-    SCALE,
     TRANSFORMER_CONFIGS,
     VideoARAttnProcessor,
     VideoARRotaryPosEmbed,
     VideoARTransformer3DModel,
     apply_rotary_embedding,
-    block_causal_mask,
-    text_token_ids,
-    video_token_ids,
 )
 
 
@@ -98,7 +95,7 @@ def make_model(**config):
 def run_at_once(model, clip, window=None, frame_keep=None, **kwargs):
     """Teacher forcing, with the mask that training builds."""
     ids = torch.cat([text_token_ids(clip.num_text_tokens), clip.token_ids])
-    mask = block_causal_mask(ids, ids, window=window, frame_keep=frame_keep, text_mask=clip.text_mask)
+    mask = expected_mask(ids, ids, window=window, frame_keep=frame_keep, text_mask=clip.text_mask)
     return model(
         clip.hidden_states,
         clip.token_ids,
@@ -206,16 +203,16 @@ def test_several_maps_in_one_pass_equal_map_by_map():
     for tokens in (slice(0, 60), slice(60, 61), slice(61, 90)):
         ids = clip.token_ids[tokens]
         known_ids = torch.cat([known_ids, ids])
-        mask = block_causal_mask(ids, known_ids, text_mask=clip.text_mask)
+        mask = expected_mask(ids, known_ids, text_mask=clip.text_mask)
         logits.append(model(clip.hidden_states[:, tokens], ids, kv_cache=cache, attention_mask=mask).sample)
     assert_same_logits(torch.cat(logits, dim=1), expected)
 
 
-def test_a_cache_that_is_reset_starts_anew():
+def test_a_cache_that_is_cleared_starts_anew():
     model, clip = make_model(), make_clip(num_frames=4, padded=True)
     cache = make_filled_cache(model, clip, window=2)
     expected = run_map_by_map(model, clip, cache=cache)
-    cache.reset()
+    cache.clear()
     model.encode_text(clip.text, cache, clip.text_mask)
     assert torch.equal(run_map_by_map(model, clip, cache=cache), expected)
 
@@ -346,7 +343,7 @@ def test_the_very_first_map_reads_the_start_embedding_and_no_input():
 def test_text_sees_text_alone_and_every_map_sees_the_text():
     model, clip = make_model(), make_clip(batch_size=1)
     states = {}
-    handle = model.blocks[-1].register_forward_hook(lambda module, inputs, output: states.update(last=sum(output)))
+    handle = model.blocks[-1].register_forward_hook(lambda module, inputs, output: states.update(last=output))
     expected = run_at_once(model, clip)
     text_states = states["last"][:, : clip.num_text_tokens]
     perturbed = copy.copy(clip)
@@ -414,14 +411,6 @@ def test_the_default_mask_is_the_block_causal_one():
     model, clip = make_model(), make_clip(padded=True)
     logits = model(clip.hidden_states, clip.token_ids, clip.text, clip.text_mask).sample
     assert torch.equal(logits, run_at_once(model, clip))
-
-
-def test_token_ids_name_frame_scale_row_column_and_index():
-    ids = video_token_ids(((1, 1), (2, 3)), num_frames=2, first_frame=4)
-    assert ids[:3].tolist() == [[4, 0, 0, 0, 28], [4, 1, 0, 0, 29], [4, 1, 0, 1, 30]]
-    assert ids[-1].tolist() == [5, 1, 1, 2, 41]
-    assert torch.equal(video_token_ids(SCHEDULE, 5)[2 * TOKENS_PER_FRAME :], video_token_ids(SCHEDULE, 3, 2))
-    assert text_token_ids(3)[:, [FRAME, SCALE]].eq(-1).all()
 
 
 # 3. Positions
@@ -713,6 +702,7 @@ def test_saving_and_loading_gives_the_same_model(tmp_path):
         "sample_height": 4,
         "sample_width": 6,
         "sample_frames": 3,
+        "frame_conditions": {"action": {"vector_size": 3}},
     }
     defaults = {
         name: parameter.default

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny_components import make_tiny_transformer
-from videoar_pipelines.models.transformer_videoar import video_token_ids
+from videoar_pipelines.models.token_layout import video_token_ids
 
 
 quantization = pytest.importorskip("torchao.quantization", exc_type=ImportError)

@@ -211,7 +211,7 @@ def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
     schedule = scheduler.scale_schedule
     num_tokens = tokens_per_frame(schedule)
     kv_cache = transformer.make_cache(batch_size=2, text_length=5, tokens_per_frame=num_tokens, num_frames=2)
-    kv_cache.set_text(torch.empty(2, 5, device="meta"))
+    kv_cache.end_text(5, torch.empty(2, 5, device="meta"))
     latents = torch.empty(1, 8, 4, 4, device="meta")
     token_ids = torch.empty(num_tokens, 5, dtype=torch.long, device="meta")
     rotary_embedding = transformer.rotary_embedding(token_ids)

@@ -33,7 +33,7 @@ from videoar_pipelines.models.quantization import (
     sequence_inputs,
     tokens_per_frame,
 )
-from videoar_pipelines.models.transformer_videoar import video_token_ids
+from videoar_pipelines.models.token_layout import video_token_ids
 from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
 
 

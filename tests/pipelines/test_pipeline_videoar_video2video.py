@@ -11,7 +11,7 @@ import torch
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines import VideoARImageToVideoPipeline, VideoARVideoToVideoPipeline
 from videoar_pipelines.models.quantization import sequence_inputs, tokens_per_frame
-from videoar_pipelines.models.transformer_videoar import video_token_ids
+from videoar_pipelines.models.token_layout import video_token_ids
 
 
 PROMPT = "a red circle moves to the right"

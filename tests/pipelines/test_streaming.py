@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from tests.tiny_components import make_tiny_pipeline
+from tests.visibility import expected_mask
 from videoar_pipelines import VideoARVideoToVideoPipeline
 from videoar_pipelines.models.quantization import MultiScaleMaps, sequence_inputs, tokens_per_frame
-from videoar_pipelines.models.transformer_videoar import block_causal_mask, text_token_ids, video_token_ids
+from videoar_pipelines.models.token_layout import text_token_ids, video_token_ids
 
 
 PROMPT = "a red circle moves to the right"
@@ -298,7 +299,7 @@ def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visib
     token_ids = video_token_ids(schedule, num_latent_frames)
     ids = torch.cat([text_token_ids(embeds.shape[1]), token_ids])
     with torch.no_grad():
-        mask = block_causal_mask(ids, ids, window=window)
+        mask = expected_mask(ids, ids, window=window)
         at_once = pipe.transformer(inputs, token_ids, encoder_hidden_states=embeds, attention_mask=mask).sample
         whole_past = pipe.transformer(inputs, token_ids, encoder_hidden_states=embeds).sample
     # The same sums in another order.

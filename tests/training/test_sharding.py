@@ -10,7 +10,8 @@ import torch.distributed as dist
 
 from tests.examples.training_scripts import run_in_processes
 from tests.tiny_components import make_tiny_transformer
-from videoar_pipelines.models.transformer_videoar import block_causal_mask, text_token_ids, video_token_ids
+from tests.visibility import expected_mask
+from videoar_pipelines.models.token_layout import text_token_ids, video_token_ids
 from videoar_pipelines.training.sharding import split_sequences
 
 
@@ -34,7 +35,7 @@ def test_processes_that_share_a_sequence_compute_what_one_does(two_accelerators,
     ids = video_token_ids(SCHEDULE, 3)  # 63 tokens
     text_mask = torch.arange(5) < torch.tensor([[5], [3]])
     all_ids = torch.cat([text_token_ids(5), ids])
-    mask = block_causal_mask(all_ids, all_ids, window=1, text_mask=text_mask)
+    mask = expected_mask(all_ids, all_ids, window=1, text_mask=text_mask)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, len(ids), 8, generator=generator, dtype=torch.float64)
     text = torch.randn(2, 5, 16, generator=generator, dtype=torch.float64)

@@ -24,6 +24,17 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
+from .causal_convolutions import (
+    CausalStream,
+    VideoARCausalConv3d,
+    VideoARDownBlock,
+    VideoARDownsampler,
+    VideoARMidBlock,
+    VideoARUpBlock,
+    VideoARUpsampler,
+    make_norm,
+    number_causal_convolutions,
+)
 from .quantization import (
     MultiScaleBitwiseQuantizer,
     QuantizerOutput,
@@ -32,6 +43,7 @@ from .quantization import (
     default_scale_schedule,
     maps_to_latents,
 )
+from .tiling import blend_tiles, tile_spans
 
 
 # 1. What goes in and out
@@ -98,282 +110,7 @@ class AutoencoderVideoAROutput(BaseOutput):
     entropy_loss: torch.Tensor | None = None
 
 
-# 2. Layers
-
-
-class CausalStream:
-    """
-    Hands every causal convolution of one network the frames that the chunk before left for it, and collects what this
-    chunk leaves for the next. Lives for one call of the network.
-
-    Args:
-        past (`Sequence[torch.Tensor]`, *optional*): What the chunk before left; `None` for the first chunk of a video.
-        num_states (`int`): Number of convolutions that leave something.
-        keep_state (`bool`): Whether another chunk follows.
-    """
-
-    def __init__(self, past: Sequence[torch.Tensor] | None, num_states: int, keep_state: bool):
-        self.past = past
-        self.future = [None] * num_states if keep_state else None
-
-    @property
-    def is_first_chunk(self) -> bool:
-        return self.past is None
-
-
-class VideoARCausalConv3d(nn.Conv3d):
-    """
-    A convolution that is causal in time. Its weight is always `(out, in, kernel_t, kernel_h, kernel_w)`.
-
-    A video starts with `kernel_t - 1` copies of the first input frame, so a still video is seen as the same frame all
-    along. The frames of a window become channels of one 2D convolution. It computes what a 3D one would, needs no
-    other memory layout than the per-frame operations around it, and is faster on a CPU, twice for `kernel_t = 1`.
-
-    Args:
-        in_channels (`int`): Channels in.
-        out_channels (`int`): Channels out.
-        temporal_kernel_size (`int`): Frames of a window; its last frame is the current one.
-        spatial_kernel_size (`int`, defaults to 3): Height and width of the kernel.
-        temporal_stride (`int`, defaults to 1): Output `i` is that of input frame `i * temporal_stride`.
-        spatial_stride (`int`, defaults to 1): Stride over height and width.
-        spatial_padding (`int`, defaults to 1): Zeros on every side of a frame.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        temporal_kernel_size: int,
-        spatial_kernel_size: int = 3,
-        temporal_stride: int = 1,
-        spatial_stride: int = 1,
-        spatial_padding: int = 1,
-    ):
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size=(temporal_kernel_size, spatial_kernel_size, spatial_kernel_size),
-            stride=(temporal_stride, spatial_stride, spatial_stride),
-            padding=(0, spatial_padding, spatial_padding),
-        )
-        self.state_index = None  # set by `number_causal_convolutions`
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        batch_size = hidden_states.shape[0]
-        kernel_size, stride = self.kernel_size[0], self.stride[0]
-        if kernel_size > 1:
-            if stream.is_first_chunk:
-                past = hidden_states[:, :1].expand(-1, kernel_size - 1, -1, -1, -1)
-            else:
-                past = stream.past[self.state_index]
-            hidden_states = torch.cat([past, hidden_states], dim=1)
-            if stream.future is not None:
-                next_window = (hidden_states.shape[1] - kernel_size) // stride * stride + stride
-                stream.future[self.state_index] = hidden_states[:, next_window:].clone()
-            windows = hidden_states.unfold(1, kernel_size, stride)  # (B, T, C, H, W, kernel)
-            hidden_states = windows.permute(0, 1, 2, 5, 3, 4).flatten(2, 3)  # (B, T, C * kernel, H, W)
-        frames = hidden_states.flatten(0, 1)  # (B * T, C * kernel, H, W)
-        frames = F.conv2d(
-            frames, self.weight.flatten(1, 2), self.bias, stride=self.stride[1:], padding=self.padding[1:]
-        )
-        return frames.unflatten(0, (batch_size, -1))
-
-
-def number_causal_convolutions(network: nn.Module) -> int:
-    """Gives every convolution that needs earlier frames its place in the state, and returns their number."""
-    convolutions = [
-        module for module in network.modules() if isinstance(module, VideoARCausalConv3d) and module.kernel_size[0] > 1
-    ]
-    for state_index, convolution in enumerate(convolutions):
-        convolution.state_index = state_index
-    return len(convolutions)
-
-
-class VideoARFrameGroupNorm(nn.GroupNorm):
-    """Group normalisation of every frame by itself; statistics over time would look ahead."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return super().forward(hidden_states.flatten(0, 1)).unflatten(0, hidden_states.shape[:2])
-
-
-class VideoARChannelRMSNorm(nn.Module):
-    """
-    Root-mean-square normalisation over the channels of every position by itself. Without any statistic over space, a
-    crop of a frame is processed like the frame, borders apart.
-    """
-
-    def __init__(self, num_channels: int, eps: float):
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(num_channels))
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        mean_square = hidden_states.to(torch.float32).square().mean(dim=2, keepdim=True)
-        inverse_rms = torch.rsqrt(mean_square + self.eps).to(hidden_states.dtype)
-        return hidden_states * inverse_rms * self.weight.to(hidden_states.dtype)[:, None, None]
-
-
-def make_norm(norm_type: str, num_channels: int, norm_num_groups: int) -> nn.Module:
-    """The normalisation layer of a `norm_type`, `"group_norm"` or `"rms_norm"`."""
-    if norm_type == "group_norm":
-        return VideoARFrameGroupNorm(norm_num_groups, num_channels, eps=1e-6)
-    return VideoARChannelRMSNorm(num_channels, eps=1e-6)
-
-
-class VideoARResnetBlock(nn.Module):
-    def __init__(
-        self, in_channels: int, out_channels: int, temporal_kernel_size: int, norm_type: str, norm_num_groups: int
-    ):
-        super().__init__()
-        self.norm1 = make_norm(norm_type, in_channels, norm_num_groups)
-        self.conv1 = VideoARCausalConv3d(in_channels, out_channels, temporal_kernel_size)
-        self.norm2 = make_norm(norm_type, out_channels, norm_num_groups)
-        self.conv2 = VideoARCausalConv3d(out_channels, out_channels, temporal_kernel_size)
-        self.conv_shortcut = None
-        if in_channels != out_channels:
-            self.conv_shortcut = VideoARCausalConv3d(
-                in_channels, out_channels, temporal_kernel_size=1, spatial_kernel_size=1, spatial_padding=0
-            )
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        residual = hidden_states
-        hidden_states = self.conv1(F.silu(self.norm1(hidden_states)), stream)
-        hidden_states = self.conv2(F.silu(self.norm2(hidden_states)), stream)
-        if self.conv_shortcut is not None:
-            residual = self.conv_shortcut(residual, stream)
-        return residual + hidden_states
-
-
-class VideoARDownsampler(nn.Module):
-    """
-    Halves height and width and, with `temporal_stride = 2`, takes `2n + 1` frames to `n + 1` (later chunks: `2n` to
-    `n`).
-
-    With `residual`, a shortcut without parameters adds the mean of what an output position covers.
-    """
-
-    def __init__(self, channels: int, temporal_kernel_size: int, temporal_stride: int, residual: bool):
-        super().__init__()
-        self.residual = residual
-        self.temporal_stride = temporal_stride
-        self.conv = VideoARCausalConv3d(
-            channels,
-            channels,
-            temporal_kernel_size,
-            temporal_stride=temporal_stride,
-            spatial_stride=2,
-            spatial_padding=0,
-        )
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        padded = F.pad(hidden_states, (0, 1, 0, 1))  # zeros on the right and at the bottom
-        output = self.conv(padded, stream)
-        if self.residual:
-            output = output + self.average(hidden_states, stream)
-        return output
-
-    def average(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        frames = F.avg_pool2d(hidden_states.flatten(0, 1), kernel_size=2)
-        average = frames.unflatten(0, hidden_states.shape[:2])
-        if self.temporal_stride == 2:
-            if stream.is_first_chunk:
-                average = torch.cat([average[:, :1], average], dim=1)
-            average = average.unflatten(1, (-1, 2)).mean(dim=2)  # pairs of frames, the second one is the current
-        return average
-
-
-class VideoARUpsampler(nn.Module):
-    """
-    Doubles height and width and, with `temporal_stride = 2`, takes `n` frames to `2n - 1` (later chunks: `n` to `2n`).
-
-    With `residual`, a shortcut without parameters adds the repeated input.
-    """
-
-    def __init__(self, channels: int, temporal_kernel_size: int, temporal_stride: int, residual: bool):
-        super().__init__()
-        self.residual = residual
-        self.temporal_stride = temporal_stride
-        self.conv = VideoARCausalConv3d(channels, channels, temporal_kernel_size)
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        if self.temporal_stride == 2:
-            hidden_states = hidden_states.repeat_interleave(2, dim=1)
-            if stream.is_first_chunk:
-                hidden_states = hidden_states[:, 1:]
-        frames = F.interpolate(hidden_states.flatten(0, 1), scale_factor=2.0, mode="nearest")
-        repeated = frames.unflatten(0, hidden_states.shape[:2])
-        output = self.conv(repeated, stream)
-        if self.residual:
-            output = output + repeated
-        return output
-
-
-# 3. Blocks
-
-
-class VideoARMidBlock(nn.Module):
-    """Residual blocks of one width."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        num_layers: int,
-        temporal_kernel_size: int,
-        norm_type: str,
-        norm_num_groups: int,
-    ):
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            VideoARResnetBlock(
-                in_channels if layer == 0 else out_channels,
-                out_channels,
-                temporal_kernel_size,
-                norm_type,
-                norm_num_groups,
-            )
-            for layer in range(num_layers)
-        )
-        self.gradient_checkpointing = False
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        for resnet in self.resnets:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden_states = self._gradient_checkpointing_func(resnet, hidden_states, stream)
-            else:
-                hidden_states = resnet(hidden_states, stream)
-        return hidden_states
-
-
-class VideoARDownBlock(VideoARMidBlock):
-    """One level of the encoder: residual blocks, then a downsampler on every level but the last."""
-
-    def __init__(self, *args, downsampler: VideoARDownsampler | None):
-        super().__init__(*args)
-        self.downsamplers = nn.ModuleList([] if downsampler is None else [downsampler])
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        hidden_states = super().forward(hidden_states, stream)
-        for downsampler in self.downsamplers:
-            hidden_states = downsampler(hidden_states, stream)
-        return hidden_states
-
-
-class VideoARUpBlock(VideoARMidBlock):
-    """One level of the decoder: residual blocks, then an upsampler on every level but the last."""
-
-    def __init__(self, *args, upsampler: VideoARUpsampler | None):
-        super().__init__(*args)
-        self.upsamplers = nn.ModuleList([] if upsampler is None else [upsampler])
-
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        hidden_states = super().forward(hidden_states, stream)
-        for upsampler in self.upsamplers:
-            hidden_states = upsampler(hidden_states, stream)
-        return hidden_states
-
-
-# 4. Networks
+# 2. Networks
 
 
 class VideoAREncoder3d(nn.Module):
@@ -574,34 +311,7 @@ class VideoARDecoder3d(nn.Module):
         return frames[:, self.temporal_patch_size - 1 :] if stream.is_first_chunk else frames
 
 
-# 5. Tiles
-
-
-def tile_spans(size: int, tile_size: int, stride: int) -> list[tuple[int, int]]:
-    """`(start, end)` of the tiles that cover `size`, all of one size; the last one is moved back to end at `size`."""
-    if size <= tile_size:
-        return [(0, size)]
-    starts = [*range(0, size - tile_size, stride), size - tile_size]
-    return [(start, start + tile_size) for start in starts]
-
-
-def blend_weights(spans: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """For every span, a float32 weight for each position: one, with linear ramps where it overlaps its neighbours."""
-    weights = []
-    for index, (start, end) in enumerate(spans):
-        positions = torch.arange(start, end)
-        weight = torch.ones(end - start)
-        if index > 0:
-            overlap = spans[index - 1][1] - start
-            weight = torch.minimum(weight, (positions - start + 1) / (overlap + 1))
-        if index < len(spans) - 1:
-            overlap = end - spans[index + 1][0]
-            weight = torch.minimum(weight, (end - positions) / (overlap + 1))
-        weights.append(weight)
-    return weights
-
-
-# 6. The model
+# 3. The model
 
 
 class AutoencoderVideoAR(ModelMixin, AutoencoderMixin, ConfigMixin):
@@ -986,7 +696,7 @@ class AutoencoderVideoAR(ModelMixin, AutoencoderMixin, ConfigMixin):
         # 4. Put together
         output_rows = [(output_scale * start, output_scale * end) for start, end in row_spans]
         output_columns = [(output_scale * start, output_scale * end) for start, end in column_spans]
-        output = outputs[0] if len(tiles) == 1 else self._blend(outputs, output_rows, output_columns)
+        output = outputs[0] if len(tiles) == 1 else blend_tiles(outputs, output_rows, output_columns)
         new_state = AutoencoderVideoARState(chunk_shape=chunk_shape, tiles=tuple(states)) if keep_state else None
         return output, new_state
 
@@ -1007,22 +717,6 @@ class AutoencoderVideoAR(ModelMixin, AutoencoderMixin, ConfigMixin):
             outputs.append(output)
             futures.append(future)
         return torch.cat(outputs), tuple(torch.cat(frames) for frames in zip(*futures)) if keep_state else None
-
-    def _blend(
-        self, tiles: list[torch.Tensor], row_spans: list[tuple[int, int]], column_spans: list[tuple[int, int]]
-    ) -> torch.Tensor:
-        """Weighted mean of tiles `(B, C, T, h, w)`, in float32, row by row of the grid of tiles."""
-        height, width = row_spans[-1][1], column_spans[-1][1]
-        total = torch.zeros(*tiles[0].shape[:-2], height, width, device=tiles[0].device)
-        total_weight = torch.zeros(height, width, device=tiles[0].device)
-        row_weights, column_weights = blend_weights(row_spans), blend_weights(column_spans)
-        positions = [(row, column) for row in range(len(row_spans)) for column in range(len(column_spans))]
-        for tile, (row, column) in zip(tiles, positions):
-            weight = torch.outer(row_weights[row], column_weights[column]).to(tile.device)
-            rows, columns = slice(*row_spans[row]), slice(*column_spans[column])
-            total[..., rows, columns] += tile * weight
-            total_weight[rows, columns] += weight
-        return (total / total_weight).to(tiles[0].dtype)
 
     # Checks
 

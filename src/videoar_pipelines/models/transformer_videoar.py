@@ -8,7 +8,6 @@ Letters used in shapes: `B` batch, `T` latent frames, `K` scales, `L` tokens of 
 tokens, `D` width, `H` heads, `d` bits of a token.
 """
 
-import copy
 import functools
 
 import torch
@@ -24,8 +23,9 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
+from .kv_cache import VideoARKVCache, VideoARKVLayerCache
 from .packed_linear import pack_linear_layers
-from .quantization import ScaleSchedule, tokens_per_frame
+from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
 
 
 # Width is `num_attention_heads * attention_head_dim`. Table of the paper, appendix A.
@@ -36,95 +36,7 @@ TRANSFORMER_CONFIGS = {
 }
 
 
-# 1. Token ids and visibility
-
-# The columns of token ids. Text tokens have frame -1 and scale -1.
-FRAME, SCALE, ROW, COLUMN, INDEX = range(5)
-
-
-def video_token_ids(
-    scale_schedule: ScaleSchedule, num_frames: int, first_frame: int = 0, device: torch.device | str | None = None
-) -> torch.Tensor:
-    """
-    Where the tokens of whole frames stand.
-
-    Args:
-        scale_schedule (`tuple[tuple[int, int], ...]`): Grids, coarse to fine.
-        num_frames (`int`): Number of latent frames.
-        first_frame (`int`, defaults to 0): Index of the first of them.
-        device (`torch.device`, *optional*): Device of the result.
-
-    Returns:
-        `torch.Tensor` of shape `(num_frames * L, 5)`: Long; columns are latent frame, scale, row, column (of the scale's own
-        grid) and index in the sequence of video tokens.
-    """
-    rows = [
-        (0, scale, row, column, 0)
-        for scale, (height, width) in enumerate(scale_schedule)
-        for row in range(height)
-        for column in range(width)
-    ]
-    ids = torch.tensor(rows, dtype=torch.long, device=device).repeat(num_frames, 1)
-    frames = torch.arange(first_frame, first_frame + num_frames, device=device)
-    ids[:, FRAME] = frames.repeat_interleave(tokens_per_frame(scale_schedule))
-    ids[:, INDEX] = torch.arange(len(ids), device=device) + first_frame * tokens_per_frame(scale_schedule)
-    return ids
-
-
-def text_token_ids(num_tokens: int, device: torch.device | str | None = None) -> torch.Tensor:
-    """Ids of text tokens, shape `(num_tokens, 5)`: frame and scale -1."""
-    ids = torch.zeros(num_tokens, 5, dtype=torch.long, device=device)
-    ids[:, [FRAME, SCALE]] = -1
-    return ids
-
-
-def is_visible(query_frame, query_scale, key_frame, key_scale, window=None):
-    """
-    The visibility rule, elementwise on tensors of ids that broadcast: everyone sees the text, text sees only text, a video
-    token sees its own map, the coarser maps of its frame, and all maps of the earlier frames (VideoAR equation 9), of the
-    last `window` of them if a window is given.
-    """
-    earlier = key_frame < query_frame
-    if window is not None:
-        earlier = earlier & (key_frame >= query_frame - window)
-    return (key_frame < 0) | earlier | ((key_frame == query_frame) & (key_scale <= query_scale))
-
-
-def block_causal_mask(
-    query_ids: torch.Tensor,
-    key_ids: torch.Tensor,
-    window: int | None = None,
-    frame_keep: torch.Tensor | None = None,
-    text_mask: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """
-    The visibility rule as a 4D boolean mask.
-
-    Args:
-        query_ids (`torch.Tensor` of shape `(Q, 5)`): Token ids of the queries.
-        key_ids (`torch.Tensor` of shape `(S, 5)`): Token ids of the keys; text first.
-        window (`int`, *optional*): Number of earlier latent frames that a token sees; all of them when `None`.
-        frame_keep (`torch.Tensor` of shape `(B, T, T)`, *optional*):
-            Random Frame Mask: `False` at `[b, i, j]` hides frame `j` from the tokens of frame `i > j`.
-        text_mask (`torch.Tensor` of shape `(B, N)`, *optional*): `False` at padded text tokens, the first `N` keys.
-
-    Returns:
-        `torch.Tensor` of shape `(1 or B, 1, Q, S)`: Boolean, `True` where a query sees a key.
-    """
-    query_frame, query_scale = query_ids[:, None, FRAME], query_ids[:, None, SCALE]
-    key_frame, key_scale = key_ids[None, :, FRAME], key_ids[None, :, SCALE]
-    mask = is_visible(query_frame, query_scale, key_frame, key_scale, window)[None]  # (1, Q, S)
-    if frame_keep is not None:
-        is_earlier = (key_frame >= 0) & (key_frame < query_frame)
-        kept = frame_keep[:, query_frame.clamp(min=0), key_frame.clamp(min=0)]  # (B, Q, S)
-        mask = mask & (kept | ~is_earlier)
-    if text_mask is not None:
-        padding = F.pad(text_mask.bool(), (0, len(key_ids) - text_mask.shape[1]), value=True)
-        mask = mask & padding[:, None, :]
-    return mask[:, None]
-
-
-# 2. Multi-scale Temporal RoPE
+# 1. Multi-scale Temporal RoPE
 
 
 class VideoARRotaryPosEmbed(nn.Module):
@@ -200,196 +112,7 @@ def apply_rotary_embedding(hidden_states: torch.Tensor, rotary_embedding: tuple[
     return torch.cat([rotated_first, rotated_second], dim=-1).to(hidden_states.dtype)
 
 
-# 3. Key-value cache
-
-
-class VideoARCacheLayer:
-    """
-    Keys and values of one layer: views of the container's storage.
-
-    Args:
-        container ([`VideoARKVCache`]): Knows how much is filled.
-        keys (`torch.Tensor` of shape `(B, capacity, H, head_dim)`): Storage.
-        values (`torch.Tensor` of shape `(B, capacity, H, head_dim)`): Storage.
-    """
-
-    def __init__(self, container: "VideoARKVCache", keys: torch.Tensor, values: torch.Tensor):
-        self.container = container
-        # The same memory, but no views: compiled blocks would be compiled anew whenever the shape of what they view changes.
-        self.keys = keys.data
-        self.values = values.data
-
-    def update(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes new tokens `(B, S, H, head_dim)` behind the filled part; returns all that they may attend to."""
-        start = self.container.length
-        end = start + key.shape[1]
-        self.keys[:, start:end] = key
-        self.values[:, start:end] = value
-        return self.keys[:, :end], self.values[:, :end]
-
-    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Filled keys and values, `(B, length, H, head_dim)`."""
-        return self.keys[:, : self.container.length], self.values[:, : self.container.length]
-
-
-class VideoARKVCache:
-    """
-    Preallocated keys and values of one generation. The storage is `[text | w frame slots | slot of the current frame]`: a
-    frame is written to the first free slot, and when all are filled, the frame just finished replaces the oldest one of the
-    ring, so that memory and the cost of a step stay constant. Attention does not depend on the order of keys, so everything
-    visible is always one contiguous slice and no mask is needed.
-
-    Args:
-        num_layers (`int`): Transformer layers.
-        batch_size (`int`): Sequences, both guidance branches counted.
-        num_key_value_heads (`int`): Heads of keys and values.
-        head_dim (`int`): Width of a head.
-        text_length (`int`): `N`, text tokens with padding.
-        tokens_per_frame (`int`): `L`.
-        num_frames (`int`, *optional*): Latent frames that will be written; `None` for an endless video (needs `window`).
-        window (`int`, *optional*): Earlier latent frames that a frame sees; `None` for all.
-        max_text_distance (`int`, *optional*): See [`VideoARTransformer3DModel`].
-        dtype (`torch.dtype`): Of the storage.
-        device (`torch.device`): Of the storage.
-
-    Raises:
-        `ValueError`: Neither `num_frames` nor `window` is given.
-    """
-
-    def __init__(
-        self,
-        num_layers: int,
-        batch_size: int,
-        num_key_value_heads: int,
-        head_dim: int,
-        text_length: int,
-        tokens_per_frame: int,
-        num_frames: int | None,
-        window: int | None,
-        max_text_distance: int | None,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        if num_frames is None and window is None:
-            raise ValueError("A video without end needs a `window`: pass `window` (latent frames) or `num_frames`.")
-        slots = num_frames if window is None else window + 1 if num_frames is None else min(num_frames, window + 1)
-        shape = (num_layers, batch_size, text_length + slots * tokens_per_frame, num_key_value_heads, head_dim)
-        self.num_frames = num_frames
-        self.window = window
-        self.max_text_distance = max_text_distance
-        self.text_length = text_length
-        self.tokens_per_frame = tokens_per_frame
-        # All storage is allocated here and never replaced: a recorded CUDA graph reads and writes fixed addresses.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.text_mask_storage = torch.ones(batch_size, text_length, dtype=torch.bool, device=device)
-        # Unshifted keys of the text, needed once the video outgrows `max_text_distance`.
-        self.text_keys = None if max_text_distance is None else torch.zeros_like(self.keys[:, :, :text_length])
-        self.layers = [VideoARCacheLayer(self, keys, values) for keys, values in zip(self.keys, self.values)]
-        self.reset()
-
-    def __getitem__(self, layer: int) -> VideoARCacheLayer:
-        return self.layers[layer]
-
-    def reset(self) -> None:
-        """Forgets everything; the storage is kept."""
-        self.length = 0
-        self.num_written = 0
-        self.text_mask = None
-        self.text_shift = 0
-
-    def set_text(self, text_mask: torch.Tensor | None) -> None:
-        """Called when the text has been written; `text_mask` `(B, N)` is `False` at padding, `None` without padding."""
-        self.length = max(self.length, self.text_length)
-        self.text_mask = None if text_mask is None else self.text_mask_storage.copy_(text_mask)
-        self.text_shift = 0
-        if self.text_keys is not None:
-            self.text_keys.copy_(self.keys[:, :, : self.text_length])
-
-    def forget_frames(self) -> None:
-        """Forgets the video and keeps the text: the next token is the first of latent frame 0."""
-        self.length = self.text_length
-        self.num_written = 0
-        self.text_shift = 0
-        if self.text_keys is not None:
-            self.keys[:, :, : self.text_length] = self.text_keys
-
-    def with_text_length(self, text_length: int) -> "VideoARKVCache":
-        """A copy that has room for another number of text tokens. The frames are kept, the text has to be written again."""
-        resized = copy.copy(self)
-        resized.text_length = text_length
-        resized.length = self.length - self.text_length + text_length
-        resized.text_mask = None
-        for name in ("keys", "values"):
-            frames = getattr(self, name)[:, :, self.text_length :]
-            setattr(resized, name, F.pad(frames, (0, 0, 0, 0, text_length, 0)))
-        resized.text_mask_storage = self.text_mask_storage.new_ones(len(self.text_mask_storage), text_length)
-        if self.text_keys is not None:
-            resized.text_keys = torch.zeros_like(resized.keys[:, :, :text_length])
-        resized.layers = [
-            VideoARCacheLayer(resized, keys, values) for keys, values in zip(resized.keys, resized.values)
-        ]
-        return resized
-
-    @property
-    def time_shift(self) -> int:
-        """By how many frames the text has to follow the current frame to stay within `max_text_distance`."""
-        frame = self.num_written // self.tokens_per_frame
-        return 0 if self.max_text_distance is None else max(0, frame - self.max_text_distance)
-
-    @property
-    def is_between_frames(self) -> bool:
-        """Whether the next token is the first of a frame."""
-        return self.num_written % self.tokens_per_frame == 0
-
-    def make_room(self) -> None:
-        """Between frames, when all slots are filled: moves the finished frame into the ring and frees the last slot."""
-        if self.length < self.keys.shape[2]:
-            return
-        if self.num_frames is not None and self.num_written == self.num_frames * self.tokens_per_frame:
-            raise ValueError(
-                f"`kv_cache` was made for {self.num_frames} latent frames, which it holds: make a longer one."
-            )
-        finished = self.num_written // self.tokens_per_frame - 1
-        source = self.length - self.tokens_per_frame
-        target = self.text_length + (finished % self.window) * self.tokens_per_frame
-        for storage in (self.keys, self.values):
-            storage[:, :, target : target + self.tokens_per_frame] = storage[:, :, source : self.length]
-        self.length = source
-
-    def rewind(self, num_tokens: int) -> None:
-        """Forgets the last video tokens, which are of the current frame or of the one just finished."""
-        self.length -= num_tokens
-        self.num_written -= num_tokens
-
-    def advance(self, num_tokens: int) -> None:
-        """Counts video tokens that every layer has written."""
-        self.length += num_tokens
-        self.num_written += num_tokens
-
-    def attention_mask(self, num_new_tokens: int) -> torch.Tensor | None:
-        """`None`, or the padding of the text as a mask `(B, 1, 1, length + num_new_tokens)`."""
-        if self.text_mask is None:
-            return None
-        padding = F.pad(self.text_mask, (0, self.length + num_new_tokens - self.text_length), value=True)
-        return padding[:, None, None, :]
-
-    def maps_attention_mask(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """
-        The mask of several maps behind the cache, which see everything in it.
-
-        Args:
-            token_ids (`torch.Tensor` of shape `(S, 5)`): Of the maps.
-
-        Returns:
-            `torch.Tensor` of shape `(1 or B, 1, S, length + S)`: Boolean.
-        """
-        mask = F.pad(block_causal_mask(token_ids, token_ids), (self.length, 0), value=True)
-        padding = self.attention_mask(len(token_ids))
-        return mask if padding is None else mask & padding
-
-
-# 4. Attention
+# 2. Attention
 
 
 class VideoARAttnProcessor:
@@ -407,7 +130,7 @@ class VideoARAttnProcessor:
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARCacheLayer | None = None,
+        cache_layer: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         if attn.fused_projections:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
@@ -473,19 +196,16 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARCacheLayer | None = None,
+        cache_layer: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         return self.processor(self, hidden_states, rotary_embedding, attention_mask, cache_layer)
 
 
-# 5. Block
+# 3. Block
 
 
 class VideoARTransformerBlock(nn.Module):
-    """
-    Pre-norm attention and SwiGLU, without biases. What the SwiGLU adds is handed to the next block, which takes the sum right
-    before its first norm, where a compiler makes one kernel of both.
-    """
+    """Pre-norm attention and SwiGLU, without biases."""
 
     def __init__(
         self,
@@ -506,18 +226,46 @@ class VideoARTransformerBlock(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        update: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARCacheLayer | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden_states = hidden_states + update
+        cache_layer: VideoARKVLayerCache | None = None,
+    ) -> torch.Tensor:
         attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer)
         hidden_states = hidden_states + attention_output
-        return hidden_states, self.ff(self.norm2(hidden_states))
+        return hidden_states + self.ff(self.norm2(hidden_states))  # (B, S, D)
 
 
-# 6. Model
+# 4. Conditions of latent frames
+
+
+class VideoARFrameCondition(nn.Module):
+    """
+    One condition of every latent frame, such as an action or a label, as a vector that is added to the inputs of all maps of the
+    frame; with a learned null for the unconditional branch and for models that are given none.
+
+    Args:
+        dim (`int`): Width `D`.
+        vector_size (`int`, *optional*): Length `c` of a vector; a linear layer embeds it.
+        num_labels (`int`, *optional*): Number of labels; the condition is then one label in `0 … num_labels - 1`.
+    """
+
+    def __init__(self, dim: int, vector_size: int | None = None, num_labels: int | None = None):
+        super().__init__()
+        self.embedder = nn.Linear(vector_size, dim) if num_labels is None else nn.Embedding(num_labels, dim)
+        self.null = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, condition: torch.Tensor, drop_mask: torch.Tensor | None) -> torch.Tensor:
+        """`(B, T, c)` vectors or `(B, T, 1)` labels to `(B, T, D)`; the null where `drop_mask` `(B,)` is `True`."""
+        if isinstance(self.embedder, nn.Embedding):
+            embedded = self.embedder(condition[..., 0].long())
+        else:
+            embedded = self.embedder(condition.to(self.embedder.weight.dtype))
+        if drop_mask is None:
+            return embedded
+        return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
+
+
+# 5. Model
 
 
 def apply_offload_hooks(method):
@@ -570,6 +318,8 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         sample_height (`int`, defaults to 8): Height of the latent grid that the pipeline generates by default.
         sample_width (`int`, defaults to 8): Width of that grid.
         sample_frames (`int`, defaults to 5): Latent frames that the pipeline generates by default.
+        frame_conditions (`dict[str, dict]`, *optional*):
+            Conditions of every latent frame by name, each `{"vector_size": c}` or `{"num_labels": n}`. Not in the paper.
     """
 
     _supports_gradient_checkpointing = True
@@ -585,7 +335,6 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         },
         "blocks.0": {
             "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-            "update": ContextParallelInput(split_dim=1, expected_dims=3),
         },
         "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
     }
@@ -612,6 +361,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         sample_height: int = 8,
         sample_width: int = 8,
         sample_frames: int = 5,
+        frame_conditions: dict[str, dict] | None = None,
     ):
         super().__init__()
         dim = num_attention_heads * attention_head_dim
@@ -624,11 +374,19 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             raise ValueError(f"`rope_axes_layout` must be 'interleaved' or 'sectioned', got {rope_axes_layout!r}.")
         if rope_type not in ("multiscale_temporal", "1d"):
             raise ValueError(f"`rope_type` must be 'multiscale_temporal' or '1d', got {rope_type!r}.")
+        for name, arguments in (frame_conditions or {}).items():
+            if list(arguments) not in (["vector_size"], ["num_labels"]):
+                raise ValueError(
+                    f"`frame_conditions[{name!r}]` must be {{'vector_size': c}} or {{'num_labels': n}}, got {arguments}."
+                )
 
-        # 1. Maps and text
+        # 1. Maps, conditions and text
         self.map_embedder = nn.Linear(in_channels, dim)
         self.start_embedding = nn.Parameter(torch.randn(dim) * 0.02)
         self.scale_embedding = nn.Embedding(max_scales, dim)
+        self.condition_embedders = nn.ModuleDict(
+            {name: VideoARFrameCondition(dim, **arguments) for name, arguments in (frame_conditions or {}).items()}
+        )
         self.text_embedder = PixArtAlphaTextProjection(text_embed_dim, dim)
         self.null_text = nn.Parameter(torch.randn(max_text_length, text_embed_dim) * text_embed_dim**-0.5)
 
@@ -752,12 +510,10 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         positions = self.rope.text_positions(encoder_attention_mask, num_tokens, hidden_states.device)
         rotary_embedding = self.rope(positions)
         attention_mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()[:, None, None, :]
-        update = torch.zeros_like(hidden_states)
-        length, kv_cache.length = kv_cache.length, 0
+        length = kv_cache.begin_text()
         for index, block in enumerate(self.blocks):
-            hidden_states, update = block(hidden_states, update, rotary_embedding, attention_mask, kv_cache[index])
-        kv_cache.length = length
-        kv_cache.set_text(None if encoder_attention_mask is None else encoder_attention_mask.bool())
+            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
+        kv_cache.end_text(length, encoder_attention_mask)
         self._shift_text(kv_cache)
 
     def rotary_embedding(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -784,11 +540,29 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
 
     def _shift_text(self, kv_cache: VideoARKVCache) -> None:
         """Turns the cached text keys so that the text stays within `max_text_distance` of the current frame."""
-        if kv_cache.time_shift == kv_cache.text_shift:
+        if kv_cache.time_shift == kv_cache.cursor.text_shift:
             return
-        kv_cache.text_shift = kv_cache.time_shift
+        kv_cache.cursor.text_shift = kv_cache.time_shift
         shift = self.rope.time_shift(kv_cache.time_shift, kv_cache.tokens_per_frame, kv_cache.keys.device)
         kv_cache.keys[:, :, : kv_cache.text_length] = apply_rotary_embedding(kv_cache.text_keys, self.rope(shift))
+
+    def _embed_conditions(
+        self,
+        frames: torch.Tensor,
+        hidden_states: torch.Tensor,
+        frame_conditions: dict[str, torch.Tensor],
+        drop_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The sum `(1 or B, S, D)` of all conditions, for tokens of the latent frames `frames` `(S,)`."""
+        frames = frames - frames[0]
+        total = torch.zeros_like(hidden_states[:1])
+        for name, embedder in self.condition_embedders.items():
+            if name in frame_conditions:
+                embedded = embedder(frame_conditions[name], drop_mask)[:, frames]  # (B, T, D) to (B, S, D)
+            else:
+                embedded = embedder.null
+            total = total + embedded.to(total.dtype)
+        return total
 
     @property
     def _context_parallel_degree(self) -> int:
@@ -821,11 +595,13 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         attention_mask: torch.Tensor | None = None,
         kv_cache: VideoARKVCache | None = None,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor] | None = None,
+        frame_conditions: dict[str, torch.Tensor] | None = None,
+        condition_drop_mask: torch.Tensor | None = None,
         attention_kwargs: dict | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
         """
-        Either a whole sequence at once (teacher forcing, `encoder_hidden_states` given), or the next map or maps behind a
+        Either a whole sequence at once (teacher forcing, `encoder_hidden_states` given), or the next map or maps after a
         cache (`kv_cache` given, its text written by [`encode_text`]). Both give the same logits.
 
         Args:
@@ -833,17 +609,22 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             token_ids (`torch.Tensor` of shape `(S, 5)`): See [`video_token_ids`].
             encoder_hidden_states (`torch.Tensor` of shape `(B, N, text_embed_dim)`, *optional*): Text states.
             encoder_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*):
-                Boolean, `False` at padded text. Padding stands behind the text.
+                Boolean, `False` at padded text. Padding stands after the text.
             text_drop_mask (`torch.Tensor` of shape `(B,)`, *optional*):
                 Boolean; text of these samples is replaced by the learned null text (guidance dropout in training).
             attention_mask (`torch.Tensor` or `BlockMask`, *optional*):
                 Boolean, `(1 or B, 1, N + S, N + S)`, or with a cache `(1 or B, 1, S, filled + S)`. Without a cache `None`
                 stands for the block-causal mask over all earlier frames; with a cache, for "sees everything in the cache
-                and all of this call", which is right for a call with one map. Several maps behind a cache need
+                and all of this call", which is right for a call with one map. Several maps after a cache need
                 [`~VideoARKVCache.maps_attention_mask`].
             kv_cache ([`VideoARKVCache`], *optional*): Changed in place.
             rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
                 With a cache, [`~VideoARTransformer3DModel.rotary_embedding`] of `token_ids`; computed if not given.
+            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
+                By name, the condition `(B, T, c)` of every latent frame of this call (labels: `(B, T, 1)`), those of the
+                configuration. A condition that is not given is the learned null.
+            condition_drop_mask (`torch.Tensor` of shape `(B,)`, *optional*):
+                Boolean; conditions of these samples are replaced by the learned null.
             attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
 
@@ -873,6 +654,10 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         is_start = ((frames == 0) & (scales == 0))[:, None]
         hidden_states = torch.where(is_start, self.start_embedding.to(hidden_states.dtype), hidden_states)
         hidden_states = hidden_states + self.scale_embedding(scales).to(hidden_states.dtype)
+        if len(self.condition_embedders) > 0:
+            hidden_states = hidden_states + self._embed_conditions(
+                frames, hidden_states, frame_conditions or {}, condition_drop_mask
+            )
 
         # 2. Text in front, or the cache
         num_text_tokens = 0
@@ -893,24 +678,23 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             positions = self.rope.video_positions(token_ids).expand(text_positions.shape[0], -1, -1)
             rotary_embedding = self.rope(torch.cat([text_positions, positions], dim=1))
             if attention_mask is None:
-                ids = torch.cat([text_token_ids(num_text_tokens, token_ids.device), token_ids])
-                attention_mask = block_causal_mask(ids, ids, text_mask=encoder_attention_mask)
+                blocks = F.pad(token_blocks(token_ids, self.config.max_scales), (num_text_tokens, 0))
+                attention_mask = block_causal_mask(blocks, blocks, encoder_attention_mask)
 
         # 3. Blocks
-        update = torch.zeros_like(hidden_states)
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing and kv_cache is None:
-                hidden_states, update = self._gradient_checkpointing_func(
-                    block, hidden_states, update, rotary_embedding, attention_mask
+                hidden_states = self._gradient_checkpointing_func(
+                    block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
                 cache_layer = kv_cache[index] if kv_cache is not None else None
-                hidden_states, update = block(hidden_states, update, rotary_embedding, attention_mask, cache_layer)
+                hidden_states = block(hidden_states, rotary_embedding, attention_mask, cache_layer)
         if kv_cache is not None:
             kv_cache.advance(token_ids.shape[0])
 
         # 4. Bits; the text is left out last, because only the logits of a sequence that was split are whole
-        logits = self.proj_out(self.norm_out(hidden_states + update))[:, num_text_tokens:]  # (B, S, d)
+        logits = self.proj_out(self.norm_out(hidden_states))[:, num_text_tokens:]  # (B, S, d)
         if not return_dict:
             return (logits,)
         return Transformer2DModelOutput(sample=logits)

@@ -10,6 +10,7 @@ and on how much of the cache is filled, and both repeat, from call to call and, 
 """
 
 import collections
+import dataclasses
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
-from ..models.transformer_videoar import VideoARKVCache, VideoARTransformer3DModel
+from ..models.kv_cache import VideoARKVCache
+from ..models.transformer_videoar import VideoARTransformer3DModel
 
 
 @dataclass
@@ -141,7 +143,7 @@ class CUDAGraphSteps(CUDAGraphRecorder):
         for kv_cache in self._idle:
             if self._shapes[kv_cache] == shape:
                 self._idle.remove(kv_cache)
-                kv_cache.reset()
+                kv_cache.clear()
                 return kv_cache
         with torch.inference_mode(False):  # or calls outside of inference mode could not write to it
             kv_cache = transformer.make_cache(**arguments)
@@ -167,7 +169,7 @@ class CUDAGraphSteps(CUDAGraphRecorder):
         """
         self.run(kv_cache, ("text", key), encode, *inputs)
         _, mask = inputs
-        kv_cache.set_text(mask)  # a graph repeats none of what happens in Python
+        kv_cache.end_text(kv_cache.text_length, mask)  # a graph repeats none of what happens in Python
 
     def run_step(
         self, kv_cache: VideoARKVCache, key: Hashable, num_tokens: int, step: Callable, *inputs: Any
@@ -185,9 +187,9 @@ class CUDAGraphSteps(CUDAGraphRecorder):
         """
 
         def step_without_moving(*static_inputs: Any) -> torch.Tensor:
-            length, num_written = kv_cache.length, kv_cache.num_written
+            before = dataclasses.replace(kv_cache.cursor)
             output = step(*static_inputs)
-            kv_cache.length, kv_cache.num_written = length, num_written
+            kv_cache.cursor.length, kv_cache.cursor.num_written = before.length, before.num_written
             return output
 
         key = ("step", key, kv_cache.length, kv_cache.text_mask is None)

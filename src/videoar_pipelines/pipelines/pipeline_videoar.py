@@ -20,12 +20,10 @@ from diffusers.video_processor import VideoProcessor
 from transformers import T5EncoderModel, T5TokenizerFast
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
+from ..models.kv_cache import VideoARKVCache
 from ..models.quantization import MultiScaleMaps, latents_to_maps, sequence_inputs, tokens_per_frame
-from ..models.transformer_videoar import (
-    VideoARKVCache,
-    VideoARTransformer3DModel,
-    video_token_ids,
-)
+from ..models.token_layout import token_blocks, video_token_ids
+from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler, draw_uniform_noise
 from .cuda_graphs import CUDAGraphsMixin
 from .pipeline_output import VideoARPipelineOutput
@@ -809,7 +807,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         self.transformer(
             model_input,
             token_ids,
-            attention_mask=kv_cache.maps_attention_mask(token_ids),
+            attention_mask=kv_cache.maps_attention_mask(token_blocks(token_ids, self.transformer.config.max_scales)),
             kv_cache=kv_cache,
             rotary_embedding=rotary_embedding,
             attention_kwargs=self.attention_kwargs,

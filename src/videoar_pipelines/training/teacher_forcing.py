@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from ..models.quantization import MultiScaleMaps, flatten_bits, sequence_inputs
+from ..models.token_layout import sequence_layout
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..pipelines.pipeline_videoar import VideoARPipeline
 from ..schedulers.scheduling_videoar import VideoARScheduler
 from ..utils.video_io import save_video
-from .attention_masks import sequence_layout, training_attention_mask
+from .attention_masks import training_attention_mask
 
 
 def predict_bits(

@@ -5,14 +5,21 @@ import torch
 from torch.nn.attention.flex_attention import create_mask
 
 from tests.tiny_components import make_tiny_transformer
-from videoar_pipelines.models.transformer_videoar import FRAME, block_causal_mask
-from videoar_pipelines.training.attention_masks import (
-    choose_attention_mask,
-    flex_block_mask,
+from tests.visibility import expected_mask
+from videoar_pipelines.models.token_layout import (
+    FRAME,
+    SCALE,
+    block_causal_mask,
+    dense_mask,
+    flex_mask,
     random_frame_keep,
     sequence_layout,
-    training_attention_mask,
+    text_token_ids,
+    token_blocks,
+    video_token_ids,
+    visible_blocks,
 )
+from videoar_pipelines.training.attention_masks import choose_attention_mask, training_attention_mask
 
 
 SCHEDULE = ((1, 1), (2, 2), (4, 4), (8, 8))  # 85 tokens a frame
@@ -23,8 +30,40 @@ def make_layout(device="cpu"):
     return sequence_layout(SCHEDULE, NUM_FRAMES, NUM_TEXT_TOKENS, torch.device(device))
 
 
+def all_ids(layout):
+    return torch.cat([text_token_ids(NUM_TEXT_TOKENS), layout.video_ids])
+
+
 def make_text_mask(device="cpu"):
     return torch.arange(NUM_TEXT_TOKENS, device=device) < torch.tensor([[12], [5], [1]], device=device)
+
+
+def test_token_ids_name_frame_scale_row_column_and_index():
+    ids = video_token_ids(((1, 1), (2, 3)), num_frames=2, first_frame=4)
+    assert ids[0].tolist() == [4, 0, 0, 0, 28] and ids[-1].tolist() == [5, 1, 1, 2, 41]
+    assert torch.equal(video_token_ids(SCHEDULE, 5)[2 * 85 :], video_token_ids(SCHEDULE, 3, 2))
+    assert text_token_ids(3)[:, [FRAME, SCALE]].eq(-1).all()
+
+
+def test_blocks_are_numbered_in_the_order_of_the_sequence():
+    layout = make_layout()
+    assert layout.blocks[:NUM_TEXT_TOKENS].eq(0).all() and layout.blocks.diff().unique().tolist() == [0, 1]
+    assert layout.blocks.unique().tolist() == list(range(1 + NUM_FRAMES * len(SCHEDULE)))
+    assert torch.equal(token_blocks(all_ids(layout), len(SCHEDULE)), layout.blocks)
+
+
+@pytest.mark.parametrize("window", [None, 1, 2])
+@pytest.mark.parametrize("frame_mask_probability", [None, 0.0, 0.5, 1.0])
+def test_the_table_shows_what_the_rule_says_token_by_token(window, frame_mask_probability):
+    layout, text_mask, ids = make_layout(), make_text_mask(), all_ids(make_layout())
+    frame_keep = None
+    if frame_mask_probability is not None:
+        generator = torch.Generator().manual_seed(0)
+        frame_keep = random_frame_keep(len(text_mask), NUM_FRAMES, frame_mask_probability, generator=generator)
+    visible = visible_blocks(NUM_FRAMES, len(SCHEDULE), window, frame_keep)
+    for mask in (None, text_mask):
+        expected = expected_mask(ids, ids, window, frame_keep, mask)
+        assert torch.equal(dense_mask(visible, layout.blocks, mask), expected)
 
 
 @pytest.mark.parametrize("window", [None, 1, 2])
@@ -33,9 +72,10 @@ def test_the_flex_mask_shows_what_the_boolean_mask_shows(window, frame_mask_prob
     layout, text_mask = make_layout(), make_text_mask()
     generator = torch.Generator().manual_seed(0)
     frame_keep = random_frame_keep(len(text_mask), NUM_FRAMES, frame_mask_probability, generator=generator)
-    block_mask = flex_block_mask(layout.token_ids, text_mask, window, frame_keep)
-    boolean = block_causal_mask(layout.token_ids, layout.token_ids, window, frame_keep, text_mask)
-    num_tokens = len(layout.token_ids)
+    visible = visible_blocks(NUM_FRAMES, len(SCHEDULE), window, frame_keep)
+    block_mask = flex_mask(visible, layout.blocks, text_mask)
+    boolean = dense_mask(visible, layout.blocks, text_mask)
+    num_tokens = len(layout.blocks)
     assert create_mask(block_mask.mask_mod, len(text_mask), 1, num_tokens, num_tokens).equal(boolean)
 
     # FlexAttention skips the blocks that are not listed: none of them may hold something visible.
@@ -49,17 +89,17 @@ def test_the_flex_mask_shows_what_the_boolean_mask_shows(window, frame_mask_prob
 
 def test_without_random_frame_mask_and_window_both_kinds_are_the_models_own_mask():
     layout, text_mask = make_layout(), make_text_mask()
-    own = block_causal_mask(layout.token_ids, layout.token_ids, text_mask=text_mask)
+    own = block_causal_mask(layout.blocks, layout.blocks, text_mask)
     assert training_attention_mask(layout, text_mask, "boolean").equal(own)
     block_mask = training_attention_mask(layout, text_mask, "flex")
-    assert create_mask(block_mask.mask_mod, 3, 1, len(layout.token_ids), len(layout.token_ids)).equal(own)
+    assert create_mask(block_mask.mask_mod, 3, 1, len(layout.blocks), len(layout.blocks)).equal(own)
 
 
 def test_random_frame_mask_never_hides_text_or_the_own_frame():
     layout, text_mask = make_layout(), make_text_mask()
     hidden = training_attention_mask(layout, text_mask, "boolean", frame_mask_probability=1.0)
     plain = training_attention_mask(layout, text_mask, "boolean")
-    frames = layout.token_ids[:, FRAME]
+    frames = all_ids(layout)[:, FRAME]
     is_earlier_frame = (frames[None] >= 0) & (frames[None] < frames[:, None])
     assert not (hidden & is_earlier_frame).any()
     assert (hidden == plain)[..., ~is_earlier_frame].all()
@@ -121,11 +161,12 @@ def test_a_compiled_block_with_flex_attention_gives_the_boolean_masks_logits():
     transformer = make_tiny_transformer(num_attention_heads=2, attention_head_dim=32)
     frame_keep = random_frame_keep(3, NUM_FRAMES, 0.3, generator=generator)
     arguments = (inputs, layout.video_ids, text_states, text_mask)
-    boolean = block_causal_mask(layout.token_ids, layout.token_ids, 2, frame_keep, text_mask)
+    visible = visible_blocks(NUM_FRAMES, len(SCHEDULE), 2, frame_keep)
+    boolean = dense_mask(visible, layout.blocks, text_mask)
     with torch.no_grad():
         plain = transformer(*arguments, attention_mask=boolean).sample
         transformer.compile_repeated_blocks(fullgraph=True)
         with attention_backend("flex"):
-            block_mask = flex_block_mask(layout.token_ids, text_mask, 2, frame_keep)
+            block_mask = flex_mask(visible, layout.blocks, text_mask)
             compiled = transformer(*arguments, attention_mask=block_mask).sample
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)  # logits are near 10; 8e-6 was seen

@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The key-value cache of one video: preallocated, written in place, and with a window a ring of frames. It stores what the transformer
+gives it and knows nothing of sampling.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from .token_layout import block_causal_mask
+
+
+@dataclass
+class VideoARCacheCursor:
+    """
+    How much of a cache is filled. The cache and its layers share one, so that they need no reference to each other: a cache that
+    nobody uses any more is freed at once.
+
+    Args:
+        length (`int`): Filled tokens, text included.
+        num_written (`int`): Video tokens written so far, those that left the ring included.
+        has_padding (`bool`): Whether the text has padding.
+        text_shift (`int`): By how many latent frames the cached text keys have followed the video.
+    """
+
+    length: int = 0
+    num_written: int = 0
+    has_padding: bool = False
+    text_shift: int = 0
+
+
+class VideoARKVLayerCache:
+    """
+    Keys and values of one layer: views of the storage of a [`VideoARKVCache`].
+
+    Args:
+        cursor ([`VideoARCacheCursor`]): How much is filled.
+        keys (`torch.Tensor` of shape `(B, capacity, H, head_dim)`): Storage.
+        values (`torch.Tensor` of shape `(B, capacity, H, head_dim)`): Storage.
+    """
+
+    def __init__(self, cursor: VideoARCacheCursor, keys: torch.Tensor, values: torch.Tensor):
+        self.cursor = cursor
+        # The same memory, but no views: compiled blocks would be compiled anew whenever the shape of what they view changes.
+        self.keys = keys.data
+        self.values = values.data
+
+    def update(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes new tokens `(B, S, H, head_dim)` after the filled part; returns all that they may attend to."""
+        start = self.cursor.length
+        end = start + key.shape[1]
+        self.keys[:, start:end] = key
+        self.values[:, start:end] = value
+        return self.keys[:, :end], self.values[:, :end]
+
+
+class VideoARKVCache:
+    """
+    Preallocated keys and values of one video. The storage is `[text | w frame slots | slot of the current frame]`: a frame is
+    written to the first free slot, and when all are filled, the frame just finished replaces the oldest one of the ring, so that
+    memory and the cost of a step stay constant. Attention does not depend on the order of keys, so everything visible is always
+    one contiguous slice and no mask is needed.
+
+    Args:
+        num_layers (`int`): Transformer layers.
+        batch_size (`int`): Sequences, both guidance branches counted.
+        num_key_value_heads (`int`): Heads of keys and values.
+        head_dim (`int`): Width of a head.
+        text_length (`int`): `N`, text tokens with padding.
+        tokens_per_frame (`int`): `L`.
+        num_frames (`int`, *optional*): Latent frames that will be written; `None` for an endless video (needs `window`).
+        window (`int`, *optional*): Earlier latent frames that a frame sees; `None` for all.
+        max_text_distance (`int`, *optional*): See [`VideoARTransformer3DModel`].
+        dtype (`torch.dtype`): Of the storage.
+        device (`torch.device`): Of the storage.
+
+    Raises:
+        `ValueError`: Neither `num_frames` nor `window` is given.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        batch_size: int,
+        num_key_value_heads: int,
+        head_dim: int,
+        text_length: int,
+        tokens_per_frame: int,
+        num_frames: int | None,
+        window: int | None,
+        max_text_distance: int | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        if num_frames is None and window is None:
+            raise ValueError("A video without end needs a `window`: pass `window` (latent frames) or `num_frames`.")
+        slots = num_frames if window is None else window + 1 if num_frames is None else min(num_frames, window + 1)
+        shape = (num_layers, batch_size, text_length + slots * tokens_per_frame, num_key_value_heads, head_dim)
+        self.num_frames = num_frames
+        self.window = window
+        self.max_text_distance = max_text_distance
+        self.tokens_per_frame = tokens_per_frame
+        self.cursor = VideoARCacheCursor()
+        self._set_storage(
+            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), text_length
+        )
+
+    def _set_storage(self, keys: torch.Tensor, values: torch.Tensor, text_length: int) -> None:
+        """Takes over storage of shape `(layers, B, capacity, H, head_dim)`. Recorded CUDA graphs rely on its addresses."""
+        self.keys, self.values = keys, values
+        self.text_length = text_length
+        self.text_mask_storage = torch.ones(keys.shape[1], text_length, dtype=torch.bool, device=keys.device)
+        # Unshifted keys of the text, needed once the video outgrows `max_text_distance`.
+        self.text_keys = None if self.max_text_distance is None else torch.zeros_like(keys[:, :, :text_length])
+        self.layers = [VideoARKVLayerCache(self.cursor, *storage) for storage in zip(keys, values)]
+
+    def __getitem__(self, layer: int) -> VideoARKVLayerCache:
+        return self.layers[layer]
+
+    # 1. How much is filled
+
+    @property
+    def length(self) -> int:
+        """Filled tokens, text included."""
+        return self.cursor.length
+
+    @property
+    def num_written(self) -> int:
+        """Video tokens written so far, those that left the ring included."""
+        return self.cursor.num_written
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the next token is the first of a frame."""
+        return self.num_written % self.tokens_per_frame == 0
+
+    def clear(self) -> None:
+        """Forgets everything; the storage is kept."""
+        cursor = self.cursor
+        cursor.length, cursor.num_written, cursor.has_padding, cursor.text_shift = 0, 0, False, 0
+
+    def advance(self, num_tokens: int) -> None:
+        """Counts video tokens that every layer has written."""
+        self.cursor.length += num_tokens
+        self.cursor.num_written += num_tokens
+
+    def rewind(self, num_tokens: int) -> None:
+        """Forgets the last video tokens, which are of the current frame or of the one just finished."""
+        self.advance(-num_tokens)
+
+    # 2. Text
+
+    def begin_text(self) -> int:
+        """The text is written from the start of the storage; returns the length to go back to with [`end_text`]."""
+        length, self.cursor.length = self.cursor.length, 0
+        return max(length, self.text_length)
+
+    def end_text(self, length: int, text_mask: torch.Tensor | None) -> None:
+        """The text has been written; `text_mask` `(B, N)` is `False` at padding, `None` without padding."""
+        self.cursor.length = length
+        self.cursor.has_padding = text_mask is not None
+        self.cursor.text_shift = 0
+        if text_mask is not None:
+            self.text_mask_storage.copy_(text_mask)
+        if self.text_keys is not None:
+            self.text_keys.copy_(self.keys[:, :, : self.text_length])
+
+    @property
+    def text_mask(self) -> torch.Tensor | None:
+        """`(B, N)`, `False` at padding; `None` if nothing is padded."""
+        return self.text_mask_storage if self.cursor.has_padding else None
+
+    def with_text_length(self, text_length: int) -> "VideoARKVCache":
+        """A copy that has room for another number of text tokens. The frames are kept, the text has to be written again."""
+        resized = copy.copy(self)
+        length = self.length - self.text_length + text_length
+        resized.cursor = replace(self.cursor, length=length, has_padding=False)
+        keys, values = (
+            F.pad(storage[:, :, self.text_length :], (0, 0, 0, 0, text_length, 0))
+            for storage in (self.keys, self.values)
+        )
+        resized._set_storage(keys, values, text_length)
+        return resized
+
+    @property
+    def time_shift(self) -> int:
+        """By how many frames the text has to follow the current frame to stay within `max_text_distance`."""
+        frame = self.num_written // self.tokens_per_frame
+        return 0 if self.max_text_distance is None else max(0, frame - self.max_text_distance)
+
+    # 3. Frames
+
+    def forget_frames(self) -> None:
+        """Forgets the video and keeps the text: the next token is the first of latent frame 0."""
+        cursor = self.cursor
+        cursor.length, cursor.num_written, cursor.text_shift = self.text_length, 0, 0
+        if self.text_keys is not None:
+            self.keys[:, :, : self.text_length] = self.text_keys
+
+    def make_room(self) -> None:
+        """Between frames, when all slots are filled: moves the finished frame into the ring and frees the last slot."""
+        if self.length < self.keys.shape[2]:
+            return
+        if self.num_frames is not None and self.num_written == self.num_frames * self.tokens_per_frame:
+            raise ValueError(
+                f"`kv_cache` was made for {self.num_frames} latent frames, which it holds: make a longer one."
+            )
+        finished = self.num_written // self.tokens_per_frame - 1
+        source = self.length - self.tokens_per_frame
+        target = self.text_length + (finished % self.window) * self.tokens_per_frame
+        for storage in (self.keys, self.values):
+            storage[:, :, target : target + self.tokens_per_frame] = storage[:, :, source : self.length]
+        self.cursor.length = source
+
+    # 4. Masks
+
+    def attention_mask(self, num_new_tokens: int) -> torch.Tensor | None:
+        """`None`, or the padding of the text as a mask `(B, 1, 1, length + num_new_tokens)`."""
+        if self.text_mask is None:
+            return None
+        padding = F.pad(self.text_mask, (0, self.length + num_new_tokens - self.text_length), value=True)
+        return padding[:, None, None, :]
+
+    def maps_attention_mask(self, blocks: torch.Tensor) -> torch.Tensor:
+        """
+        The mask of several maps after the cache, which see everything in it.
+
+        Args:
+            blocks (`torch.Tensor` of shape `(S,)`): Block numbers of the maps' tokens, see `token_layout.token_blocks`.
+
+        Returns:
+            `torch.Tensor` of shape `(1 or B, 1, S, length + S)`: Boolean.
+        """
+        mask = F.pad(block_causal_mask(blocks, blocks), (self.length, 0), value=True)
+        padding = self.attention_mask(len(blocks))
+        return mask if padding is None else mask & padding
