@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Prompts to text states: clean, tokenise, encode. Generation, training and the encoding of data sets all read text here, so that
+a model sees the same states of the same words everywhere. Guidance and the learned null text are not part of it.
+"""
+
+import html
+import re
+
+import torch
+import torch.nn as nn
+from diffusers.utils import logging
+from transformers import PreTrainedTokenizerBase
+
+
+logger = logging.get_logger(__name__)
+
+
+def clean_prompt(prompt: str) -> str:
+    """Unescapes HTML entities, collapses white space, and strips both ends."""
+    return re.sub(r"\s+", " ", html.unescape(prompt)).strip()
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text_encoder: nn.Module,
+    prompts: list[str],
+    max_sequence_length: int,
+    padding: str = "longest",
+    device: torch.device | str | None = None,
+    warns_of_cuts: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Text states of prompts, with gradients if the text encoder's weights want them.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Of the text encoder.
+        text_encoder (`nn.Module`): A `T5EncoderModel`, which may be wrapped for distributed training.
+        prompts (`list[str]`): As the user wrote them: they are cleaned here.
+        max_sequence_length (`int`): Longest text in tokens; longer prompts are cut.
+        padding (`str`, defaults to `"longest"`):
+            `"longest"`: `N` is the number of tokens of the longest prompt. `"max_length"`: `N` is `max_sequence_length`.
+        device (`torch.device` or `str`, *optional*): To encode on; that of the text encoder's weights by default.
+        warns_of_cuts (`bool`, defaults to `True`): Whether to log a warning for every prompt that is cut.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Text states `(B, N, C)` in the text encoder's dtype, and their boolean mask
+        `(B, N)`, `False` at padding.
+    """
+    prompts = [clean_prompt(prompt) for prompt in prompts]
+    inputs = tokenizer(
+        prompts, padding=padding, max_length=max_sequence_length, truncation=True, return_tensors="pt"
+    ).to(device or next(text_encoder.parameters()).device)
+    if warns_of_cuts:
+        _warn_of_cuts(tokenizer, prompts, max_sequence_length)
+    states = text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state  # (B, N, C)
+    return states, inputs.attention_mask.bool()
+
+
+def _warn_of_cuts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_sequence_length: int) -> None:
+    # `verbose=False`: else transformers warns that such ids would fail in the model, which never sees them.
+    for prompt, ids in zip(prompts, tokenizer(prompts, verbose=False).input_ids):
+        if len(ids) > max_sequence_length:
+            logger.warning(
+                f"A prompt of {len(ids)} tokens was cut to `max_sequence_length` = {max_sequence_length}: {prompt!r}"
+            )
