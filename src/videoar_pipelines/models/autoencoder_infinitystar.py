@@ -26,16 +26,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 
-from .autoencoder_videoar import (
-    AutoencoderVideoAR,
-    AutoencoderVideoARDecoderOutput,
-    AutoencoderVideoARState,
+from .causal_autoencoder import AutoencoderVideoARState, CausalAutoencoderMixin
+from .causal_convolutions import (
     CausalStream,
     VideoARCausalConv3d,
     VideoARChannelRMSNorm,
@@ -397,7 +395,19 @@ class AutoencoderInfinityStarEncoderOutput(BaseOutput):
     state: AutoencoderVideoARState | None = None
 
 
-class AutoencoderInfinityStar(ModelMixin, AutoencoderMixin, ConfigMixin):
+@dataclass
+class AutoencoderInfinityStarDecoderOutput(BaseOutput):
+    """
+    Args:
+        sample (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames in `[-1, 1]`.
+        state ([`AutoencoderVideoARState`]): For the next chunk.
+    """
+
+    sample: torch.Tensor
+    state: AutoencoderVideoARState
+
+
+class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
     r"""
     The causal video tokenizer of InfinityStar, for images and videos alike: an image is a video of one frame. The defaults
     are those of the published weights. It gives and takes latents of 16 pixels a side and 4 frames; the bits that they are
@@ -453,21 +463,6 @@ class AutoencoderInfinityStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         # Frames that a network works on at a time; `encode` and `decode` cut longer clips. Other lengths give the same.
         self.num_sample_frames_batch_size = 2 * self.temporal_compression_ratio
         self.num_latent_frames_batch_size = 2
-
-        self.use_slicing = False
-        self.use_tiling = False
-        self.tile_sample_min_height = 256
-        self.tile_sample_min_width = 256
-        self.tile_sample_stride_height = 192
-        self.tile_sample_stride_width = 192
-
-    enable_tiling = AutoencoderVideoAR.enable_tiling
-    _run = AutoencoderVideoAR._run
-    _run_samples = AutoencoderVideoAR._run_samples
-    _blend = AutoencoderVideoAR._blend
-    _check_multiple = AutoencoderVideoAR._check_multiple
-    _check_video = AutoencoderVideoAR._check_video
-    _check_latents = AutoencoderVideoAR._check_latents
 
     # Encoding
 
@@ -577,7 +572,7 @@ class AutoencoderInfinityStar(ModelMixin, AutoencoderMixin, ConfigMixin):
     @apply_forward_hook
     def decode_chunk(
         self, latents: torch.Tensor, state: AutoencoderVideoARState | None = None, return_dict: bool = True
-    ) -> AutoencoderVideoARDecoderOutput | tuple[torch.Tensor, AutoencoderVideoARState]:
+    ) -> AutoencoderInfinityStarDecoderOutput | tuple[torch.Tensor, AutoencoderVideoARState]:
         """
         Decodes the next latent frames of a video. The frames of all chunks, concatenated, are those of [`~decode`].
 
@@ -587,14 +582,14 @@ class AutoencoderInfinityStar(ModelMixin, AutoencoderMixin, ConfigMixin):
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
 
         Returns:
-            [`AutoencoderVideoARDecoderOutput`] or `tuple`: `.sample` of these latent frames, in `[-1, 1]`, and the new
+            [`AutoencoderInfinityStarDecoderOutput`] or `tuple`: `.sample` of these latent frames, in `[-1, 1]`, and the new
             `.state`.
         """
         self._check_latents(latents)
         sample, state = self._decode(latents, state, keep_state=True)
         if not return_dict:
             return (sample, state)
-        return AutoencoderVideoARDecoderOutput(sample=sample, state=state)
+        return AutoencoderInfinityStarDecoderOutput(sample=sample, state=state)
 
     def _decode(
         self, latents: torch.Tensor, state: AutoencoderVideoARState | None, keep_state: bool
