@@ -9,31 +9,8 @@ import torch
 import torch.nn.functional as F
 
 
-class InfinityStarCacheLayer:
-    """
-    Keys and values of one layer. Each is a pair of tensors `(B, tokens, key-value heads, head_dim)`, or `None`.
-
-    Args:
-        container ([`InfinityStarKVCache`]): Knows what is to be kept.
-    """
-
-    def __init__(self, container: "InfinityStarKVCache"):
-        self.container = container
-        self.text = None
-        self.map = None
-
-    def update(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Takes keys and values of the current tokens; returns all that these may see, the text first."""
-        keeps = self.container.keeps
-        seen = [] if keeps == "text" else [pair for pair in (self.text, self.map) if pair is not None]
-        seen.append((key, value))
-        if keeps is not None:
-            # A slice of a fused projection would hold on to all of it.
-            setattr(self, keeps, (key.contiguous(), value.contiguous()))
-        if len(seen) == 1:
-            return key, value
-        keys, values = zip(*seen)
-        return torch.cat(keys, dim=1), torch.cat(values, dim=1)
+# Keys and values, each `(B, tokens, key-value heads, head_dim)`.
+KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 
 class InfinityStarKVCache:
@@ -46,33 +23,38 @@ class InfinityStarKVCache:
     """
 
     def __init__(self, num_layers: int):
-        self.layers = [InfinityStarCacheLayer(self) for _ in range(num_layers)]
-        self.keeps: str | None = None  # what the layers keep of the current call: "text", "map", or nothing
+        self.text: list[KeyValue | None] = [None] * num_layers
+        self.seen: list[KeyValue | None] = [None] * num_layers  # the text, then the last pass of the previous clip
         self.text_mask: torch.Tensor | None = None
-
-    def __getitem__(self, layer: int) -> InfinityStarCacheLayer:
-        return self.layers[layer]
 
     @property
     def num_text_tokens(self) -> int:
         """`N`, 0 before the text has been written."""
-        return 0 if self.layers[0].text is None else self.layers[0].text[0].shape[1]
+        return 0 if self.text[0] is None else self.text[0][0].shape[1]
 
     @property
     def num_map_tokens(self) -> int:
         """Tokens of the previous clip's last pass, 0 before the second clip."""
-        return 0 if self.layers[0].map is None else self.layers[0].map[0].shape[1]
+        return 0 if self.seen[0] is None else self.seen[0][0].shape[1] - self.num_text_tokens
 
     @property
     def num_bytes(self) -> int:
         """Size of all keys and values."""
-        pairs = [pair for layer in self.layers for pair in (layer.text, layer.map) if pair is not None]
-        return sum(tensor.numel() * tensor.element_size() for pair in pairs for tensor in pair)
+        tensors = {id(tensor): tensor for pair in (*self.text, *self.seen) if pair is not None for tensor in pair}
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+    def write_text(self, layer: int, text: KeyValue) -> None:
+        """Replaces the text of a layer, and forgets the video there."""
+        # A slice of a fused projection would hold on to all of it.
+        self.text[layer] = self.seen[layer] = tuple(tensor.contiguous() for tensor in text)
+
+    def write_map(self, layer: int, last_pass: KeyValue) -> None:
+        """Replaces what a layer sees of the previous clip."""
+        self.seen[layer] = tuple(torch.cat(pair, dim=1) for pair in zip(self.text[layer], last_pass))
 
     def forget_video(self) -> None:
         """Forgets the video and keeps the text."""
-        for layer in self.layers:
-            layer.map = None
+        self.seen = list(self.text)
 
     def attention_mask(self, num_new_tokens: int) -> torch.Tensor | None:
         """`None`, or the padding of the text as a mask `(B, 1, 1, seen + num_new_tokens)`."""

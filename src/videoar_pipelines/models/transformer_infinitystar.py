@@ -21,7 +21,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput, apply_lora_scale
 
-from .kv_cache_infinitystar import InfinityStarCacheLayer, InfinityStarKVCache
+from .kv_cache_infinitystar import InfinityStarKVCache, KeyValue
 from .packed_linear import pack_linear_layers
 from .token_layout_infinitystar import InfinityStarPass, pass_positions, sequence_mask, text_positions
 from .transformer_videoar import apply_offload_hooks, apply_rotary_embedding
@@ -79,8 +79,8 @@ class InfinityStarAttnProcessor:
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: InfinityStarCacheLayer | None = None,
-    ) -> torch.Tensor:
+        seen: KeyValue | None = None,
+    ) -> tuple[torch.Tensor, KeyValue]:
         if attn.fused_projections:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
         else:
@@ -91,8 +91,9 @@ class InfinityStarAttnProcessor:
 
         query = apply_rotary_embedding(attn.norm_q(query), rotary_embedding)
         key = apply_rotary_embedding(attn.norm_k(key), rotary_embedding)
-        if cache_layer is not None:
-            key, value = cache_layer.update(key, value)
+        own = (key, value)
+        if seen is not None:
+            key, value = (torch.cat(pair, dim=1) for pair in zip(seen, own))
 
         is_grouped = attn.key_value_heads != attn.heads
         if is_grouped and not self._takes_grouped_heads(attention_mask):
@@ -108,7 +109,7 @@ class InfinityStarAttnProcessor:
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
-        return attn.to_out[0](hidden_states.flatten(2))  # (B, S, D)
+        return attn.to_out[0](hidden_states.flatten(2)), own  # (B, S, D)
 
     def _takes_grouped_heads(self, attention_mask: torch.Tensor | None) -> bool:
         """
@@ -153,16 +154,19 @@ class InfinityStarAttention(nn.Module, AttentionModuleMixin):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: InfinityStarCacheLayer | None = None,
-    ) -> torch.Tensor:
-        return self.processor(self, hidden_states, rotary_embedding, attention_mask, cache_layer)
+        seen: KeyValue | None = None,
+    ) -> tuple[torch.Tensor, KeyValue]:
+        return self.processor(self, hidden_states, rotary_embedding, attention_mask, seen)
 
 
 # 3. Block
 
 
 class InfinityStarTransformerBlock(nn.Module):
-    """Pre-norm attention and SwiGLU, without biases."""
+    """
+    Pre-norm attention and SwiGLU, without biases. Returns the keys and values of its tokens too: what is kept of them is decided
+    outside, so that a compiled block has no state.
+    """
 
     def __init__(self, dim: int, heads: int, key_value_heads: int, head_dim: int, intermediate_size: int, eps: float):
         super().__init__()
@@ -177,15 +181,14 @@ class InfinityStarTransformerBlock(nn.Module):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: InfinityStarCacheLayer | None = None,
-    ) -> torch.Tensor:
-        hidden_states = hidden_states + self.attn(
-            self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer
-        )
+        seen: KeyValue | None = None,
+    ) -> tuple[torch.Tensor, KeyValue]:
+        attention_output, own = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, seen)
+        hidden_states = hidden_states + attention_output
         if self.forward_chunk_size is None:
-            return hidden_states + self.ff(self.norm2(hidden_states))
+            return hidden_states + self.ff(self.norm2(hidden_states)), own
         parts = [part + self.ff(self.norm2(part)) for part in hidden_states.split(self.forward_chunk_size, dim=1)]
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1), own
 
 
 # 4. Model
@@ -360,7 +363,7 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
         attention_kwargs: dict | None = None,
     ) -> None:
         """
-        Writes the text to the cache, instead of the text before.
+        Writes the text to the cache. A text and a video that were there are forgotten.
 
         Args:
             encoder_hidden_states (`torch.Tensor` of shape `(B, N, text_embed_dim)`): Text states.
@@ -378,10 +381,9 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
         rotary_embedding = self.rope(text_positions(hidden_states.shape[1], hidden_states.device)[None])
         text_mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()
         attention_mask = None if text_mask is None else text_mask[:, None, None, :]
-        kv_cache.keeps = "text"
         for index, block in enumerate(self.blocks):
-            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
-        kv_cache.keeps = None
+            hidden_states, own = block(hidden_states, rotary_embedding, attention_mask)
+            kv_cache.write_text(index, own)
         kv_cache.text_mask = text_mask
 
     @apply_lora_scale("attention_kwargs")
@@ -436,7 +438,6 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
         num_text_tokens = 0
         if kv_cache is not None:
             attention_mask = kv_cache.attention_mask(len(positions))
-            kv_cache.keeps = "map" if keep_map else None
         else:
             num_text_tokens = encoder_hidden_states.shape[1]
             if text_drop_mask is not None:
@@ -451,14 +452,14 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
         # 3. Blocks
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing and kv_cache is None:
-                hidden_states = self._gradient_checkpointing_func(
+                hidden_states, own = self._gradient_checkpointing_func(
                     block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
-                cache_layer = kv_cache[index] if kv_cache is not None else None
-                hidden_states = block(hidden_states, rotary_embedding, attention_mask, cache_layer)
-        if kv_cache is not None:
-            kv_cache.keeps = None
+                seen = None if kv_cache is None else kv_cache.seen[index]
+                hidden_states, own = block(hidden_states, rotary_embedding, attention_mask, seen)
+            if keep_map and kv_cache is not None:
+                kv_cache.write_map(index, own)
 
         # 4. Bits; the text is left out after the norm, because only there a sequence that was split is whole
         hidden_states = self.norm_out(hidden_states)[:, num_text_tokens:]  # (B, S, D)

@@ -17,8 +17,6 @@ Differences from the reference, which the pipeline makes on purpose:
 """
 
 import gc
-import html
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,12 +26,13 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import logging, replace_example_docstring
+from diffusers.utils import replace_example_docstring
 from diffusers.video_processor import VideoProcessor
 from transformers import T5EncoderModel, T5TokenizerFast
 
 from ...models.autoencoder_infinitystar import AutoencoderInfinityStar
 from ...models.quantization_infinitystar import clip_lengths
+from ...models.text_encoding import encode_text
 from ...models.token_layout_infinitystar import InfinityStarPass
 from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
@@ -43,8 +42,6 @@ from .clip_sampler import ClipSampler, ClipSamplerState, TextBranch
 from .clip_stream import InfinityStarStream
 from .given_frames import LARGEST_CROP, Frame, cropped_share, frame_size, load_frames, nearest_shape
 
-
-logger = logging.get_logger(__name__)
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -209,18 +206,7 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             mask = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
             return embeds.to(device), mask.to(device)
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        prompts = [re.sub(r"\s+", " ", html.unescape(text)).strip() for text in prompts]
-        for text, ids in zip(prompts, self.tokenizer(prompts).input_ids):
-            if len(ids) > max_sequence_length:
-                logger.warning(
-                    f"A prompt of {len(ids)} tokens was cut to `max_sequence_length` = {max_sequence_length}: {text!r}"
-                )
-        inputs = self.tokenizer(
-            prompts, padding="longest", max_length=max_sequence_length, truncation=True, return_tensors="pt"
-        )
-        mask = inputs.attention_mask.to(device)
-        embeds = self.text_encoder(inputs.input_ids.to(device), mask).last_hidden_state
-        return embeds, mask.bool()
+        return encode_text(self.tokenizer, self.text_encoder, prompts, max_sequence_length, device=device)
 
     # 2. Inputs
 
