@@ -149,3 +149,4 @@ class InfinityStarStream:
         """Moves on to the end of the clips of `state`, which are decoded once more for the sake of the decoder, and not yielded."""
         for latents in self.sampler.restore(state):
             self._decode(latents)
+        del self._given[: self.sampler.clip]

@@ -61,9 +61,9 @@ def _load_frame(frame: Frame, height: int, width: int) -> torch.Tensor:
         frame = frame.convert("RGB")
         if covering != (old_height, old_width):
             frame = frame.resize(covering[::-1], PIL.Image.Resampling.LANCZOS)
-        frame = np.array(frame)
+        frame = np.asarray(frame)
     if isinstance(frame, np.ndarray):
-        frame = torch.from_numpy(frame).permute(2, 0, 1)
+        frame = torch.from_numpy(frame.copy()).permute(2, 0, 1)
     if frame.dtype == torch.uint8:
         frame = frame.float() / 255
     frame = frame.float() * 2 - 1
