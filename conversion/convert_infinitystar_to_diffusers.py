@@ -57,9 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     scheduler = InfinityStarScheduler(**PRESETS[args.preset])
 
     with complete_folder(args.output_path) as folder:
+        vae.save_pretrained(folder / "vae")
+        vae.to("meta")  # what follows needs its memory
         writer = ShardWriter(getattr(torch, args.dtype), int(args.max_shard_gb * 1e9))
         writer.write(transformer, plans, source, folder / "transformer")
-        vae.save_pretrained(folder / "vae")
         scheduler.save_pretrained(folder / "scheduler")
         tokenizer, text_encoder = None, None
         if args.text_encoder_path is not None:
@@ -181,7 +182,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
         except SafetensorError as error:
             raise ConversionError(f"{path} is truncated or damaged. Download it again.") from error
-    checkpoint = read_checkpoint(path, mmap=True)
+    checkpoint = read_checkpoint(path, name="--transformer_path", mmap=True)
     if not isinstance(checkpoint, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in checkpoint.values()):
         raise ConversionError(f"{path} is not a plain dictionary of tensors. Ask for a file with the state dict only.")
     return {name: tuple(tensor.shape) for name, tensor in checkpoint.items()}
