@@ -48,6 +48,7 @@ class InfinityStarStream:
         self.on_pass_end = on_pass_end
         self.step = 0  # sampled passes
         self._given = list(given)
+        self._first_latents = None  # decoded already, for the decoder's state
         self._decoder_state = None
         self._on_progress = None
 
@@ -109,8 +110,20 @@ class InfinityStarStream:
         """Pixel frames `(B, 3, F, H, W)` of the next clip; with `output_type="latent"` the clip itself."""
         if self.output_type == "latent":
             return latents
-        pixels, self._decoder_state = self.pipeline.vae.decode_chunk(latents, self._decoder_state, return_dict=False)
-        return pixels
+        vae = self.pipeline.vae
+        # At 720p the decoder's state takes 7 GB. So it is not kept after the first frame, which is decoded once more with the second
+        # clip, and not after the last.
+        if self._first_latents is None:
+            self._first_latents = latents
+            return vae.decode(latents, return_dict=False)[0]
+        num_known = 0
+        if self._decoder_state is None:
+            num_known = (self._first_latents.shape[2] - 1) * vae.temporal_compression_ratio + 1
+            latents = torch.cat([self._first_latents, latents], dim=2)
+            if self.sampler.has_ended:
+                return vae.decode(latents, return_dict=False)[0][:, :, num_known:]
+        pixels, self._decoder_state = vae.decode_chunk(latents, self._decoder_state, return_dict=False)
+        return pixels[:, :, num_known:]
 
     # 2. Closing, and going on later
 
@@ -118,7 +131,7 @@ class InfinityStarStream:
         """Ends the stream and frees its memory. Closing twice does nothing."""
         if self.is_closed:
             return
-        self.sampler = self._decoder_state = None
+        self.sampler = self._first_latents = self._decoder_state = None
         self._given = []
         self.pipeline.maybe_free_model_hooks()
 
@@ -147,6 +160,8 @@ class InfinityStarStream:
     @torch.no_grad()
     def resume(self, state: ClipSamplerState) -> None:
         """Moves on to the end of the clips of `state`, which are decoded once more for the sake of the decoder, and not yielded."""
-        for latents in self.sampler.restore(state):
-            self._decode(latents)
+        for number, latents in enumerate(self.sampler.restore(state)):
+            is_read_again = number == 0 or number + 1 < len(self.sampler.clips)
+            if is_read_again:
+                self._decode(latents)
         del self._given[: self.sampler.clip]
