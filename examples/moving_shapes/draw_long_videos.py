@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, VideoARVideoToVideoPipeline
-from videoar_pipelines.evaluation.moving_shapes_judge import judge_windows
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, canonical_caption, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import ATTRIBUTES, canonical_caption, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import judge_windows
 from videoar_pipelines.utils import save_contact_sheet, save_line_plot
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from videoar_pipelines import VideoARPipeline
-from videoar_pipelines.evaluation.moving_shapes_judge import judge
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, caption_for, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import ATTRIBUTES, caption_for, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import judge
 
 
 def parse_args(arguments=None):

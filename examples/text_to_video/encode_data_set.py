@@ -29,14 +29,11 @@ import torch
 from tqdm.auto import tqdm
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
-from videoar_pipelines.models.quantization import latents_to_maps
-from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.bucket_batches import SkippedClips
-from videoar_pipelines.training.components import encode_captions, load_text_models
-from videoar_pipelines.training.data import add_clip_arguments, open_clips, read_table
-from videoar_pipelines.training.manifest import fingerprint_of_rows
-from videoar_pipelines.training.token_shards import (
+from videoar_pipelines.data.batches import SkippedClips
+from videoar_pipelines.data.clips import read_in_order
+from videoar_pipelines.data.manifest import fingerprint_of_rows
+from videoar_pipelines.data.sources import add_clip_arguments, open_clips, read_table
+from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
     fingerprint_of,
@@ -45,7 +42,10 @@ from videoar_pipelines.training.token_shards import (
     shard_path,
     shard_rows,
 )
-from videoar_pipelines.training.video_dataset import read_in_order
+from videoar_pipelines.models.quantization import latents_to_maps
+from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
+from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
+from videoar_pipelines.training.components import encode_captions, load_text_models
 from videoar_pipelines.utils.video_io import levels_to_video
 
 

@@ -21,9 +21,11 @@ from diffusers.models.attention_dispatch import attention_backend
 from diffusers.optimization import get_scheduler
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
+from videoar_pipelines.data.sources import add_data_arguments, batch_to_maps, make_batches
 from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
 from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
+from videoar_pipelines.training.checkpoints import TrainingState, make_average, update_average
 from videoar_pipelines.training.components import (
     check_components,
     decided_transformer_config,
@@ -31,13 +33,11 @@ from videoar_pipelines.training.components import (
     load_text_models,
     transformer_config,
 )
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
 from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
 from videoar_pipelines.training.losses import SCALE_WEIGHTINGS, bit_cross_entropy, bit_metrics
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model, split_sequences
 from videoar_pipelines.training.teacher_forcing import corruption_strength, predict_bits, sample_validation_videos
-from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
 
 
 logger = logging.getLogger(__name__)

@@ -20,21 +20,21 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.data.sources import add_data_arguments, batch_to_maps, make_batches
 from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
-from videoar_pipelines.training.components import encode_captions
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
-from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
-from videoar_pipelines.training.losses import bit_cross_entropy, bit_metrics
-from videoar_pipelines.training.publishing import push_to_hub, save_model_card
-from videoar_pipelines.training.sharding import averaged_weights
-from videoar_pipelines.training.teacher_forcing import predict_bits, sample_validation_videos
-from videoar_pipelines.training.training_state import (
+from videoar_pipelines.training.checkpoints import (
     TrainingState,
     make_average,
     trainable_parameters,
     update_average,
 )
+from videoar_pipelines.training.components import encode_captions
+from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
+from videoar_pipelines.training.losses import bit_cross_entropy, bit_metrics
+from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.sharding import averaged_weights
+from videoar_pipelines.training.teacher_forcing import predict_bits, sample_validation_videos
 
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,9 @@ from diffusers.optimization import get_scheduler
 from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
+from videoar_pipelines.data.sources import SPLITS, add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
-from videoar_pipelines.training.data import SPLITS, add_data_arguments, make_batches
+from videoar_pipelines.training.checkpoints import TrainingState, make_average, update_average
 from videoar_pipelines.training.discriminator import (
     ADVERSARIAL_LOSSES,
     LeCamRegularizer,
@@ -48,7 +49,6 @@ from videoar_pipelines.training.tokenizer_metrics import (
     round_trip_flips,
     usage_picture,
 )
-from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
 
 
 logger = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from tests.tiny_data import (
     write_manifest,
 )
 from videoar_pipelines import VideoARScheduler
+from videoar_pipelines.data.sources import batch_to_maps, make_batches
+from videoar_pipelines.data.token_shards import read_settings, round_features
 from videoar_pipelines.models.quantization import flatten_bits
 from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
 from videoar_pipelines.training.components import encode_captions
-from videoar_pipelines.training.data import batch_to_maps, make_batches
-from videoar_pipelines.training.token_shards import read_settings, round_features
 
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "text_to_video" / "encode_data_set.py"
@@ -224,7 +224,7 @@ def test_an_interrupted_shard_leaves_nothing(encode, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("videoar_pipelines.training.token_shards.save_file", stop)
+    monkeypatch.setattr("videoar_pipelines.data.token_shards.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         encode(tmp_path / "shards")
     assert list((tmp_path / "shards").iterdir()) == []

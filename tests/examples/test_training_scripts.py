@@ -404,7 +404,8 @@ def test_results_are_pushed_where_asked(text_to_video, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
 def test_every_flag_is_read(script):
-    sources = [script, *(REPOSITORY / "src/videoar_pipelines/training").glob("*.py")]
+    package = REPOSITORY / "src/videoar_pipelines"
+    sources = [script, *(package / "training").glob("*.py"), *(package / "data").glob("*.py")]
     text = "".join(source.read_text() for source in sources)
     names = {"output_dir": "run", "pretrained_pipeline": "p", "pretrained_vae": "p"}
     required = [

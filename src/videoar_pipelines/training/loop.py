@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm.auto import tqdm
 
-from .training_state import (
+from .checkpoints import (
     TrainingState,
     find_checkpoint,
     list_checkpoints,

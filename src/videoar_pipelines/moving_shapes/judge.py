@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
-from ..training.moving_shapes import (
+from .data_set import (
     ATTRIBUTES,
     BACKGROUNDS,
     COLORS,

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tests.tiny_components import make_tiny_transformer
 from videoar_pipelines import VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import video_token_ids
-from videoar_pipelines.training.training_state import (
+from videoar_pipelines.training.checkpoints import (
     TrainingState,
     find_checkpoint,
     list_checkpoints,

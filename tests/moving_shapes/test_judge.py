@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from videoar_pipelines.evaluation.moving_shapes_judge import describe, judge, judge_windows
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, MovingShapesClip, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import ATTRIBUTES, MovingShapesClip, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import describe, judge, judge_windows
 
 
 def make_clip(**changes):

@@ -15,7 +15,7 @@ The arrays are written last and renamed when complete, so a shard is finished wh
 Bits alone are enough for training on clean maps. Error correction needs the features: its targets are quantised again against a
 corrupted sum, and bits do not determine them. Of the bits of white noise (`d = 48`, 8x8 grids of six scales), quantising the latents
 that they stand for gives 79 % again, less than that for smooth features, and features in float16 give more than 99.9 %
-(`tests/training/test_data.py` holds both). So training rounds features to float16 in any case, and then training from shards and
+(`tests/data/test_sources.py` holds both). So training rounds features to float16 in any case, and then training from shards and
 from files sees the same bits.
 
 Letters used in shapes: `B` clips of a batch, `T` latent frames, `(H', W')` latent grid, `L` tokens of a frame, `d` bits of a
@@ -48,9 +48,9 @@ from ..models.quantization import (
     unpack_bits,
 )
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from .bucket_sampler import Bucket
+from .buckets import Bucket
+from .clips import MediaClips, UnreadableClipError
 from .manifest import StringTable
-from .video_dataset import MediaClips, UnreadableClipError
 
 
 _SHARD_NAME = re.compile(r"shard-(\d+)\.safetensors")
@@ -264,7 +264,7 @@ def _open_arrays(path: Path) -> Any:
 
 class TokenShards:
     """
-    Clips of token shards. Takes the place of [`video_dataset.MediaClips`]: rows, buckets and rows that cannot be used are those
+    Clips of token shards. Takes the place of [`clips.MediaClips`]: rows, buckets and rows that cannot be used are those
     of the data set that was encoded.
 
     Args:
@@ -275,7 +275,7 @@ class TokenShards:
 
     Attributes:
         files, captions (`Sequence[str]`): Of every row.
-        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`bucket_sampler.BucketPlan`].
+        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`buckets.BucketPlan`].
         sizes (`tuple[tuple[int, int], ...]`): Heights and widths in pixels.
         unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
 
@@ -413,7 +413,7 @@ class TokenShards:
     def to_training(
         self, batch: dict[str, torch.Tensor], bucket: Bucket, device: torch.device | str
     ) -> dict[str, Any]:
-        """What [`~collate`] gave, as training takes it: see [`data.BatchSource`]."""
+        """What [`~collate`] gave, as training takes it: see [`sources.BatchSource`]."""
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         bits = unpack_bits(batch["bits"], self.settings.num_bits)  # (B, T * L, d)
         batch["bits"] = unflatten_bits(bits, self.settings.schedule_of(bucket))

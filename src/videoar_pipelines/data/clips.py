@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from ..utils.video_io import VideoReader, levels_to_video, load_image
-from .bucket_sampler import BatchRequest, Bucket, random_state
+from .buckets import BatchRequest, Bucket, random_state
 from .manifest import MediaTable
 
 
@@ -188,7 +188,7 @@ class MediaClips:
 
     Attributes:
         files, captions (`Sequence[str]`): Of every row.
-        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`bucket_sampler.BucketPlan`].
+        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`buckets.BucketPlan`].
         sizes (`tuple[tuple[int, int], ...]`): Heights and widths.
         unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
     """

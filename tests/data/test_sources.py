@@ -20,11 +20,11 @@ from tests.tiny_data import (
 )
 from tests.video_files import write_with_codec
 from videoar_pipelines import VideoARScheduler
+from videoar_pipelines.data.sources import add_data_arguments, batch_to_maps, find_kind, make_batches
+from videoar_pipelines.data.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
+from videoar_pipelines.data.ucf101 import ucf101_caption
 from videoar_pipelines.models.quantization import latents_to_maps, pack_bits, tokens_per_frame
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, find_kind, make_batches
-from videoar_pipelines.training.moving_shapes import is_held_out
-from videoar_pipelines.training.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
-from videoar_pipelines.training.ucf101 import ucf101_caption
+from videoar_pipelines.moving_shapes.data_set import is_held_out
 
 
 @pytest.fixture(scope="module")

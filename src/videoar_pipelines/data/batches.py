@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .bucket_sampler import BatchRequest, Bucket, BucketPlan, random_state
+from .buckets import BatchRequest, Bucket, BucketPlan, random_state
+from .clips import MediaClips, UnreadableClipError, hand_over
 from .manifest import fingerprint_of_rows
 from .token_shards import TokenShards
-from .video_dataset import MediaClips, UnreadableClipError, hand_over
 
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def _prepare_worker(worker: int) -> None:
 
 class BucketBatches:
     """
-    Endless batches of clips, a [`data.BatchSource`]. Batch number `n` is a pure function of the arguments and `n`, whatever the
+    Endless batches of clips, a [`sources.BatchSource`]. Batch number `n` is a pure function of the arguments and `n`, whatever the
     number of workers: the position counts batches that were handed out, not those that were read ahead.
 
     Args:

@@ -23,14 +23,14 @@ from transformers import T5EncoderModel
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import MultiScaleMaps, bits_to_maps
+from ..moving_shapes.data_set import MovingShapesBatches
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from .bucket_batches import BucketBatches
-from .bucket_sampler import BucketPlan
+from .batches import BucketBatches
+from .buckets import BucketPlan
+from .clips import CLIP_STARTS, ClipSettings, MediaClips
 from .manifest import MANIFEST_NAMES, MANIFEST_SUFFIXES, MediaTable, join_path, read_manifest
-from .moving_shapes import MovingShapesBatches
 from .token_shards import TokenShards, list_shards, round_features
 from .ucf101 import UCF101_LISTS_FOLDER, read_ucf101
-from .video_dataset import CLIP_STARTS, ClipSettings, MediaClips
 
 
 SPLITS = ("train", "validation")

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from videoar_pipelines.training.manifest import (
+from videoar_pipelines.data.manifest import (
     StringTable,
     fingerprint_of_rows,
     is_image_file,
@@ -16,7 +16,7 @@ from videoar_pipelines.training.manifest import (
     parent_of,
     read_manifest,
 )
-from videoar_pipelines.training.ucf101 import UCF101_PHRASES, read_ucf101, ucf101_caption
+from videoar_pipelines.data.ucf101 import UCF101_PHRASES, read_ucf101, ucf101_caption
 
 
 ROWS = [("a.mp4", "a red circle"), ("b/c.PNG", "ein grüner Kreis, mit Komma"), ("/abs/d.mkv", "two\nlines")]
