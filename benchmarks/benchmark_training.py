@@ -36,7 +36,7 @@ from measuring import (
 from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
 from videoar_pipelines.training.attention_masks import training_attention_mask
-from videoar_pipelines.training.losses import bit_cross_entropy
+from videoar_pipelines.training.transformer_step import bit_cross_entropy
 
 
 MASKS = ("boolean", "flex")

@@ -16,11 +16,10 @@ from videoar_pipelines.training.checkpoints import (
     TrainingState,
     find_checkpoint,
     list_checkpoints,
-    make_average,
     remove_unfinished_checkpoints,
     save_checkpoint,
-    update_average,
 )
+from videoar_pipelines.training.optimization import make_average, update_average
 
 
 SCHEDULE = ((1, 1), (2, 2))

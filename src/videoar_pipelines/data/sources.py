@@ -22,14 +22,13 @@ import torch
 from transformers import T5EncoderModel
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
-from ..models.quantization import MultiScaleMaps, bits_to_maps
 from ..moving_shapes.data_set import MovingShapesBatches
 from ..schedulers.scheduling_videoar import VideoARScheduler
 from .batches import BucketBatches
 from .buckets import BucketPlan
 from .clips import CLIP_STARTS, ClipSettings, MediaClips
 from .manifest import MANIFEST_NAMES, MANIFEST_SUFFIXES, MediaTable, join_path, read_manifest
-from .token_shards import TokenShards, list_shards, round_features
+from .token_shards import TokenShards, list_shards
 from .ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 
 
@@ -59,7 +58,7 @@ class BatchSource(Protocol):
         - from pixels: `pixel_values` (`torch.Tensor` of shape `(B, 3, F, H, W)`), float32 in [-1, 1] on the device. `F` is 1 in
           a batch of images; `(F, H, W)` is the same on all ranks at every step, and differs between steps.
         - from token shards, instead of `pixel_values`: `bits` (`list[torch.Tensor]`), for every scale the boolean bits
-          `(B, T, h_k, w_k, d)` on the device; `latents` (`torch.Tensor` of shape `(B, d, T, H', W')`), float32 features before
+          `(B, T, h_k, w_k, d)` on the device; `features` (`torch.Tensor` of shape `(B, d, T, H', W')`), float32, before
           quantisation, if the shards hold them; `text_states` (`torch.Tensor` of shape `(B, N, C)`), bfloat16, and
           `text_mask` (`torch.Tensor` of shape `(B, N)`), boolean, `False` at padding, if the shards hold them. They are the states
           of the text encoder that the shards were made with: who trains the text encoder goes by `captions`.
@@ -231,44 +230,6 @@ def make_batches(
         args.max_skipped_share,
         None if log_dir is None else Path(log_dir) / f"skipped_files_rank{rank}.jsonl",
     )
-
-
-def batch_to_maps(
-    batch: dict[str, Any],
-    scheduler: VideoARScheduler,
-    vae: AutoencoderVideoAR | None = None,
-    strength: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> MultiScaleMaps:
-    """
-    The maps of a batch, corrupted for Cross-Frame Error Correction, whatever the batch holds: pixels, features, or bits. The
-    same clips give the same maps whichever it is, up to what the tokenizer's arithmetic depends on the size of its batches.
-
-    Args:
-        batch (`dict`): From a [`BatchSource`].
-        scheduler ([`VideoARScheduler`]): Owns the scale schedule and the corruption.
-        vae ([`AutoencoderVideoAR`], *optional*): Encodes `pixel_values`, in its own dtype or under the caller's autocast.
-        strength (`float`, defaults to 1.0): Factor of the flip probabilities; 0 gives the clean maps.
-        generator (`torch.Generator`, *optional*): For the flips, on the device of the batch.
-
-    Returns:
-        [`MultiScaleMaps`]: Target bits, corrupted latents and corrupted partial sums.
-
-    Raises:
-        `ValueError`: The batch holds bits alone, and they are to be corrupted.
-    """
-    if "pixel_values" in batch:
-        with torch.no_grad():
-            latents = round_features(vae.encode(batch["pixel_values"]).latents)
-        return scheduler.add_noise(latents, generator, strength)
-    if "latents" in batch:
-        return scheduler.add_noise(batch["latents"], generator, strength)
-    if strength != 0:
-        raise ValueError(
-            "`strength` must be 0 for token shards without features, since targets are quantised again when earlier bits are"
-            " flipped. Encode the data set with `--store_features`, or train without error correction."
-        )
-    return bits_to_maps(batch["bits"], tuple(tuple(bits.shape[2:4]) for bits in batch["bits"]))
 
 
 # 2. What they are made of

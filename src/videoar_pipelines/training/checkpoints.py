@@ -40,6 +40,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from .optimization import trainable_parameters
+
 
 logger = logging.getLogger(__name__)
 
@@ -76,25 +78,6 @@ def set_random_states(states: dict[str, Any]) -> None:
 # 2. The state of a run
 
 
-def trainable_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Names and parameters that are trained."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def make_average(model: nn.Module, decay: float) -> EMAModel:
-    """
-    An exponential average of the trained weights, which follows them closely at first: its decay is `1 - (1 + n)^-0.75` after
-    `n` steps, until that reaches `decay`.
-    """
-    parameters = [parameter for _, parameter in trainable_parameters(model)]
-    return EMAModel(parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
-
-
-def update_average(average: EMAModel, model: nn.Module) -> None:
-    """Moves an average of [`make_average`] by one step."""
-    average.step([parameter for _, parameter in trainable_parameters(model)])
-
-
 class TrainingState:
     """
     All that a run has to remember, by name.
@@ -103,7 +86,7 @@ class TrainingState:
         models (`dict[str, nn.Module]`):
             Trained models, not wrapped by DDP; sharded by `fully_shard` or not. Frozen parameters are not saved.
         optimizers (`list[torch.optim.Optimizer]`): Together they optimise parameters of `models`.
-        averages (`dict[str, EMAModel]`): Averaged weights of some of the models, see [`make_average`].
+        averages (`dict[str, EMAModel]`): Averaged weights of some of the models, see `optimization.make_average`.
         shared (`dict[str, Any]`):
             Objects with `state_dict` and `load_state_dict` whose state is the same in all processes.
         per_process (`dict[str, Any]`): The same for objects whose state is not, such as the data.

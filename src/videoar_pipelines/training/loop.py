@@ -76,6 +76,20 @@ def start_run(args: Namespace) -> Accelerator:
     return accelerator
 
 
+def start_trackers(accelerator: Accelerator, args: Namespace, name: str) -> None:
+    """Starts the trackers of `--report_to` with all settings of the run, under the name of the project."""
+    if args.report_to != "none":
+        accelerator.init_trackers(name, {key: str(value) for key, value in vars(args).items()})
+
+
+def shared_objects(accelerator: Accelerator, lr_scheduler: Any) -> dict[str, Any]:
+    """What a run's [`TrainingState`] holds as `shared`: the learning-rate schedule and, for fp16, the gradient scaler."""
+    shared = {"lr_scheduler": lr_scheduler}
+    if accelerator.scaler is not None:
+        shared["scaler"] = accelerator.scaler
+    return shared
+
+
 def end_run(accelerator: Accelerator) -> None:
     """
     Closes the trackers and the process group. Nothing that `accelerator.prepare` wrapped may be referenced any more.
