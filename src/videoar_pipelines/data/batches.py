@@ -4,7 +4,7 @@
 Batches of a data set of clips, read ahead by worker processes.
 
 A clip that cannot be read is replaced by another one of its bucket, chosen by the seed, so that batches stay full and ranks
-stay in step without a word between them. It is counted and listed; over a given share the run stops.
+stay in step without communication. It is counted and listed; over a given share the run stops.
 """
 
 import contextlib
@@ -23,14 +23,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .buckets import BatchRequest, Bucket, BucketPlan, random_state
-from .clips import MediaClips, UnreadableClipError, hand_over
+from .clips import ClipDataSet, UnreadableClipError, hand_over
 from .manifest import fingerprint_of_rows
-from .token_shards import TokenShards
 
 
 logger = logging.getLogger(__name__)
 
-# So many clips that cannot be read in a row are not bad luck: the reader gives up instead of walking through a whole bucket.
+# After so many clips in a row that cannot be read the reader gives up, instead of trying a whole bucket.
 _MAX_REPLACEMENTS = 32
 # The share of skipped clips is not judged by fewer clips than this.
 _MIN_CLIPS_OF_A_SHARE = 100
@@ -116,7 +115,7 @@ class _ReadBatch:
 class _BatchReader(Dataset):
     """Reads the clips of a request, in a worker."""
 
-    def __init__(self, clips: MediaClips | TokenShards, members: dict[Bucket, np.ndarray], seed: int):
+    def __init__(self, clips: ClipDataSet, members: dict[Bucket, np.ndarray], seed: int):
         self.clips = clips
         self.members = members
         self.seed = seed
@@ -168,7 +167,7 @@ class BucketBatches:
     number of workers: the position counts batches that were handed out, not those that were read ahead.
 
     Args:
-        clips ([`MediaClips`] or [`TokenShards`]): Reads clips.
+        clips ([`clips.ClipDataSet`]): Reads clips.
         plan ([`BucketPlan`]): Says which.
         rank (`int`, defaults to 0): This process.
         device (`torch.device` or `str`, defaults to `"cpu"`): Of the batches.
@@ -184,7 +183,7 @@ class BucketBatches:
 
     def __init__(
         self,
-        clips: MediaClips | TokenShards,
+        clips: ClipDataSet,
         plan: BucketPlan,
         rank: int = 0,
         device: torch.device | str = "cpu",

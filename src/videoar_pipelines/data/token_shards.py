@@ -269,20 +269,14 @@ def _open_arrays(path: Path) -> Any:
 
 class TokenShards:
     """
-    Clips of token shards. Takes the place of [`clips.MediaClips`]: rows, buckets and rows that cannot be used are those
-    of the data set that was encoded.
+    Clips of token shards, a [`clips.ClipDataSet`] like [`clips.MediaClips`]: rows, buckets and rows that cannot be used are
+    those of the data set that was encoded.
 
     Args:
         folder (`Path`): With all shards.
         vae ([`AutoencoderVideoAR`]): The tokenizer in use.
         scheduler ([`VideoARScheduler`]): The scheduler in use.
         text_encoder (`T5EncoderModel`, *optional*): The text encoder in use; without it text states are not checked.
-
-    Attributes:
-        files, captions (`Sequence[str]`): Of every row.
-        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`buckets.BucketPlan`].
-        sizes (`tuple[tuple[int, int], ...]`): Heights and widths in pixels.
-        unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
 
     Raises:
         `ValueError`: Shards are missing, were made with different settings, or do not fit the models in use.

@@ -54,10 +54,10 @@ _CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 def get_random_states() -> dict[str, Any]:
     """States of Python's, NumPy's and PyTorch's global generators, as plain types and tensors."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, index, has_gauss, cached = np.random.get_state()
     states = {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), index, has_gauss, cached),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -67,9 +67,9 @@ def get_random_states() -> dict[str, Any]:
 
 def set_random_states(states: dict[str, Any]) -> None:
     """Restores what [`get_random_states`] returned."""
-    name, keys, position, has_gauss, cached = states["numpy"]
+    name, keys, index, has_gauss, cached = states["numpy"]
     random.setstate(states["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), index, has_gauss, cached))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -267,8 +267,8 @@ class TrainingLoop:
 
     def watch_gradients(self, **norms: torch.Tensor) -> None:
         """
-        Watches gradient norms, by name. With a gradient scaler (fp16) it does not: overflows are its daily bread, and it skips
-        such steps by itself.
+        Watches gradient norms, by name. With a gradient scaler (fp16) it does not: gradients that are not finite are expected
+        there, and the scaler skips such steps.
         """
         if self.accelerator.scaler is None:
             for name, norm in norms.items():

@@ -49,7 +49,7 @@ def round_trip_flips(
 ) -> dict[str, float]:
     """
     Share of bits that change when a video is decoded from its bits and encoded again. The transformer continues videos that
-    were decoded and re-encoded, so flips are noise in its context.
+    were decoded and encoded again, so flips are noise in its context.
 
     Args:
         vae ([`AutoencoderVideoAR`]): In evaluation mode.
