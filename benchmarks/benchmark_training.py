@@ -96,7 +96,7 @@ def benchmark(transformer: VideoARTransformer3DModel, mask: str, batch_size: int
     step = make_step(transformer, layout, mask, batch_size, args)
     seconds = median_seconds(step, args)
 
-    num_tokens = len(layout.token_ids)
+    num_tokens = len(layout.blocks)
     visible_share = block_causal_mask(layout.blocks, layout.blocks).float().mean().item()
     flops = 3 * step_flops(transformer, num_tokens, num_tokens, batch_size, visible_share)
     row = {
