@@ -26,6 +26,7 @@ from videoar_pipelines.training.attention_masks import choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
+    check_frame_conditions,
     decided_transformer_config,
     load_text_models,
     transformer_config,
@@ -162,6 +163,7 @@ def load_models(args, accelerator):
         transformer = VideoARTransformer3DModel.from_config(config)
         transformer.initialize_weights(torch.Generator().manual_seed(args.seed))
     check_components(transformer.config, vae, text_encoder, scheduler, args.max_sequence_length)
+    check_frame_conditions(transformer.config, args.condition_columns)
     return {
         "tokenizer": text_tokenizer,
         "text_encoder": text_encoder,

@@ -22,6 +22,7 @@ from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.checkpoints import TrainingState
+from videoar_pipelines.training.components import check_frame_conditions
 from videoar_pipelines.training.loop import (
     TrainingLoop,
     end_run,
@@ -102,6 +103,7 @@ def train(accelerator, args):
     frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
     vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
+    check_frame_conditions(transformer.config, args.condition_columns)
     for model in (pipeline.text_encoder, vae, transformer):
         model.requires_grad_(False)
     transformer.add_adapter(

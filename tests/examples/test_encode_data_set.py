@@ -152,6 +152,30 @@ def test_text_states_are_those_of_the_text_encoder(shards, pipeline):
         assert (batch["text_states"][~mask] == 0).all()
 
 
+def test_frame_conditions_of_shards_are_those_of_the_manifest(encode, videos, pipeline, tmp_path):
+    rows = [
+        {"file": str(videos / name), "caption": "a video", "action": [[number, 0.5], [number, 1.5]]}
+        for number, name in enumerate(TINY_VIDEOS)
+    ]
+    (videos / "actions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--condition_columns", "action", "--clip_start", "center")
+    shards = encode(tmp_path / "shards", "--store_features", *flags, data="actions.jsonl")
+    for more in ((), ("--image_ratio", 1)):
+        from_files = take(make_source(videos / "actions.jsonl", pipeline, *flags, *more), 4)
+        from_shards = take(make_source(shards, pipeline, "--condition_columns", "action", *more), 4)
+        assert_same_training(from_files, from_shards, pipeline)
+        for file_batch, shard_batch in zip(from_files, from_shards):
+            numbers = [list(TINY_VIDEOS).index(Path(file).name) for file in file_batch["files"]]
+            expected = torch.tensor([[[number, 0.5], [number, 1.5]] for number in numbers])
+            num_frames = 1 if more else 2
+            for batch in (file_batch, shard_batch):
+                assert batch["frame_conditions"]["action"].equal(expected[:, :num_frames])
+    with pytest.raises(ValueError, match="no frame condition 'speed'"):
+        make_source(shards, pipeline, "--condition_columns", "speed")
+    with pytest.raises(ValueError, match="`clip_start` is 'random': pass 'center'"):
+        make_source(videos / "actions.jsonl", pipeline, "--condition_columns", "action")
+
+
 def test_bits_alone_train_on_clean_maps_and_refuse_corruption(encode, videos, pipeline, tmp_path):
     shards = encode(tmp_path / "shards", "--no_text_states", "--num_variants", 2)
     from_files, from_shards = (take(make_source(data, pipeline), 6) for data in (videos / "mixed.csv", shards))

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.tiny_components import make_tiny_pipeline
+from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines.data.token_shards import round_features
 from videoar_pipelines.models.quantization import flatten_bits, latents_to_maps, sequence_inputs
 from videoar_pipelines.models.text_encoding import encode_text
@@ -219,3 +219,60 @@ def test_the_loss_is_float32_under_autocast(pipeline, batch):
     assert output.loss.dtype == torch.float32 and output.logits.dtype == torch.bfloat16
     with torch.no_grad():
         assert output.loss.item() == pytest.approx(run_step(pipeline, batch).loss.item(), rel=2e-2)  # eight bits
+
+
+# 4. Frame conditions
+
+
+@pytest.fixture(scope="module")
+def conditioned():
+    torch.manual_seed(0)
+    frame_conditions = {"action": {"vector_size": 2}, "room": {"num_labels": 3}}
+    transformer = make_tiny_transformer(frame_conditions=frame_conditions)
+    for embedder in transformer.condition_embedders.values():
+        embedder.null.data.normal_()
+    return transformer
+
+
+@pytest.fixture
+def conditions():
+    action = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    return {"action": action, "room": torch.tensor([[0.0, 1, 2], [2, 2, 2]])[..., None]}
+
+
+@torch.no_grad()
+def test_conditions_of_a_batch_reach_the_frames_that_they_are_of_and_later_ones(
+    pipeline, conditioned, batch, conditions
+):
+    plain = run_step(pipeline, batch | {"frame_conditions": conditions}, transformer=conditioned).logits
+    for name in conditions:
+        changed = conditions | {name: conditions[name].clone()}
+        changed[name][0, 1] = 1 - changed[name][0, 1].clamp(max=1)  # of the second frame of the first clip
+        if name == "room":
+            changed[name][0, 1] = 0
+        other = run_step(pipeline, batch | {"frame_conditions": changed}, transformer=conditioned).logits
+        differs = (plain != other).any(dim=-1).unflatten(1, (3, -1)).any(dim=2)
+        assert differs.tolist() == [[False, True, True], [False, False, False]]
+
+
+@torch.no_grad()
+def test_conditions_are_dropped_with_the_text(pipeline, conditioned, batch, conditions):
+    options = replace(OPTIONS, text_drop_probability=1.0)
+    dropped = run_step(pipeline, batch | {"frame_conditions": conditions}, options, transformer=conditioned)
+    none_given = run_step(pipeline, batch, options, transformer=conditioned)
+    # The null is broadcast in another shape, which rounds differently.
+    torch.testing.assert_close(dropped.logits, none_given.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_every_embedder_and_every_null_is_trained(pipeline, conditioned, batch, conditions):
+    options = replace(OPTIONS, text_drop_probability=0.5)
+    run_step(pipeline, batch | {"frame_conditions": conditions}, options, transformer=conditioned).loss.backward()
+    for parameter in conditioned.condition_embedders.parameters():
+        assert parameter.grad.abs().sum() > 0
+    conditioned.zero_grad()
+
+
+def test_conditions_of_another_number_of_latent_frames_are_refused(pipeline, conditioned, batch, conditions):
+    shorter = conditions | {"action": conditions["action"][:, :2]}
+    with pytest.raises(ValueError, match=r"`frame_conditions\['action'\]` are of 2 latent frames.*have 3"):
+        run_step(pipeline, batch | {"frame_conditions": shorter}, transformer=conditioned)

@@ -218,6 +218,8 @@ class BucketBatches:
 
         digest = hashlib.sha256(fingerprint_of_rows(clips.files, clips.captions).encode())
         digest.update(clips.is_image.tobytes() + clips.size_indices.tobytes())
+        for name, values in clips.frame_conditions.items():
+            digest.update(name.encode() + values.tobytes())
         self._fingerprint = digest.hexdigest()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -251,7 +253,16 @@ class BucketBatches:
         captions = [self.clips.captions[row] for row in batch.rows]
         files = [self.clips.files[row] for row in batch.rows]
         tensors = self.clips.to_training(batch.tensors, batch.bucket, self.device)
+        if self.clips.frame_conditions:
+            tensors["frame_conditions"] = self._frame_conditions(batch)
         return tensors | {"captions": captions, "files": files}
+
+    def _frame_conditions(self, batch: _ReadBatch) -> dict[str, torch.Tensor]:
+        num_frames = 1 if batch.bucket.is_image else None
+        return {
+            name: torch.from_numpy(values[batch.rows, :num_frames]).to(self.device)
+            for name, values in self.clips.frame_conditions.items()
+        }
 
     def _read(self) -> _ReadBatch:
         try:

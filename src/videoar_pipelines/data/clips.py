@@ -46,6 +46,7 @@ class ClipDataSet(Protocol):
         is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`buckets.BucketPlan`].
         sizes (`Sequence[tuple[int, int]]`): Heights and widths in pixels that `size_indices` choose from.
         unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
+        frame_conditions (`dict[str, np.ndarray]`): By name `(rows, T, c)`, float32, see [`manifest.MediaTable`].
     """
 
     files: Sequence[str]
@@ -54,6 +55,7 @@ class ClipDataSet(Protocol):
     size_indices: np.ndarray
     sizes: Sequence[tuple[int, int]]
     unusable: dict[int, str]
+    frame_conditions: dict[str, np.ndarray]
 
     def read(self, row: int, draw: int, bucket: Bucket) -> Any:
         """
@@ -242,7 +244,12 @@ class MediaClips:
         rank: int = 0,
         world_size: int = 1,
     ):
+        if table.frame_conditions and settings.clip_start == "random":
+            raise ValueError(
+                "Frame conditions are those of one clip of every video, but `clip_start` is 'random': pass 'center'."
+            )
         self.settings = settings
+        self.frame_conditions = table.frame_conditions
         self.files, self.captions, self.is_image, self.sizes = (
             table.files,
             table.captions,

@@ -38,9 +38,9 @@ SPLITS = ("train", "validation")
 _FILE_FLAGS = ("buckets", "fps", "frame_stride", "clip_start")
 _FLAGS_OF_KIND = {
     "moving_shapes": (),
-    "manifest": (*_FILE_FLAGS, "file_column", "caption_column", "data_repeats"),
+    "manifest": (*_FILE_FLAGS, "file_column", "caption_column", "condition_columns", "data_repeats"),
     "ucf101": (*_FILE_FLAGS, "ucf101_fold", "data_repeats"),
-    "token_shards": ("data_repeats",),
+    "token_shards": ("condition_columns", "data_repeats"),
 }
 _SPECIAL_FLAGS = sorted({flag for flags in _FLAGS_OF_KIND.values() for flag in flags})
 
@@ -62,6 +62,8 @@ class BatchSource(Protocol):
           quantisation, if the shards hold them; `text_states` (`torch.Tensor` of shape `(B, N, C)`), bfloat16, and
           `text_mask` (`torch.Tensor` of shape `(B, N)`), boolean, `False` at padding, if the shards hold them. They are the states
           of the text encoder that the shards were made with: who trains the text encoder goes by `captions`.
+        - if the data have them: `frame_conditions` (`dict[str, torch.Tensor]`), by name float32 `(B, T, c)` on the device, a vector
+          for every latent frame, or a label where `c` is 1.
     """
 
     position: int  # number of the next batch
@@ -114,6 +116,12 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--file_column", help="Column of a manifest (default: file).")
     group.add_argument("--caption_column", help="Column of a manifest (default: caption).")
+    group.add_argument(
+        "--condition_columns",
+        nargs="+",
+        help="Columns of a manifest with a number, or a list of numbers, for every latent frame of a clip: the transformer's"
+        " `frame_conditions` of these names.",
+    )
     group.add_argument("--ucf101_fold", type=int, choices=(1, 2, 3), help="Pair of UCF-101's lists (default: 1).")
     group.add_argument("--num_workers", type=int, default=4, help="Processes that read files, for each rank.")
     group.add_argument(
@@ -205,7 +213,7 @@ def make_batches(
             raise ValueError(
                 f"`--data {args.data}` holds token shards: they train a transformer. Tokenizers are trained from pixels."
             )
-        clips = TokenShards(Path(args.data), vae, scheduler, text_encoder)
+        clips = TokenShards(Path(args.data), vae, scheduler, text_encoder, args.condition_columns or ())
         _check_shards(args, clips, split)
     else:
         clips = open_clips(args, read_table(args, split), seed, rank=rank, world_size=world_size)
@@ -275,7 +283,9 @@ def read_table(args: argparse.Namespace, split: str) -> MediaTable:
         raise ValueError(f"`--data` {args.data!r} has no files to read: pass a manifest or a folder with UCF-101.")
     is_file = args.data.partition("::")[0].lower().endswith(MANIFEST_SUFFIXES)
     path = args.data if is_file else _find_manifest(args.data)
-    return read_manifest(path, args.file_column or "file", args.caption_column or "caption", split)
+    return read_manifest(
+        path, args.file_column or "file", args.caption_column or "caption", split, args.condition_columns or ()
+    )
 
 
 def open_clips(

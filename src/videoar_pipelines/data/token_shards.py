@@ -28,6 +28,7 @@ import json
 import math
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -203,6 +204,7 @@ class TokenShardWriter:
                 "is_image": bool(source.is_image[row]),
                 "size": None if size_index < 0 else list(settings.sizes[size_index]),
                 "unusable": source.unusable.get(row),
+                "frame_conditions": {name: values[row].tolist() for name, values in source.frame_conditions.items()},
                 "clips": [],
             }
 
@@ -277,6 +279,7 @@ class TokenShards:
         vae ([`AutoencoderVideoAR`]): The tokenizer in use.
         scheduler ([`VideoARScheduler`]): The scheduler in use.
         text_encoder (`T5EncoderModel`, *optional*): The text encoder in use; without it text states are not checked.
+        condition_columns (`Sequence[str]`, defaults to none): Names of the frame conditions to hand out.
 
     Raises:
         `ValueError`: Shards are missing, were made with different settings, or do not fit the models in use.
@@ -288,6 +291,7 @@ class TokenShards:
         vae: AutoencoderVideoAR,
         scheduler: VideoARScheduler,
         text_encoder: T5EncoderModel | None = None,
+        condition_columns: Sequence[str] = (),
     ):
         # 1. All shards of one set, made by the models in use
         self._paths = list_shards(folder)
@@ -313,6 +317,7 @@ class TokenShards:
         self.sizes = self.settings.sizes
         files, captions, is_image, size_indices, shards, text_spans, starts = [], [], [], [], [], [], []
         self.unusable, self._reasons = {}, {}
+        conditions = {name: [] for name in condition_columns}
         for index, path in self._paths.items():
             with open(path.with_suffix(".jsonl"), encoding="utf-8") as file:
                 lines = [json.loads(line) for line in file]
@@ -323,6 +328,13 @@ class TokenShards:
                 size_indices.append(-1 if line["size"] is None else self.sizes.index(tuple(line["size"])))
                 shards.append(index)
                 text_spans.append(line.get("text_states", (0, 0)))
+                for name, values in conditions.items():
+                    if name not in line["frame_conditions"]:
+                        raise ValueError(
+                            f"The shards in `{folder}` have no frame condition {name!r} (`condition_columns`): encode the data"
+                            " set with it, into a new folder."
+                        )
+                    values.append(line["frame_conditions"][name])
                 if line["unusable"] is not None:
                     self.unusable[line["row"]] = line["unusable"]
                 row_starts = np.full((self.settings.num_variants, 2), -1, dtype=np.int64)
@@ -333,6 +345,7 @@ class TokenShards:
                         row_starts[variant] = clip["bits"][0], clip.get("features", (-1,))[0]
                 starts.append(row_starts)
         self.files, self.captions = StringTable(files), StringTable(captions)
+        self.frame_conditions = {name: np.array(values, dtype=np.float32) for name, values in conditions.items()}
         self.is_image, self.size_indices = np.array(is_image), np.array(size_indices, dtype=np.int16)
         self._shards, self._text_spans, self._starts = np.array(shards), np.array(text_spans), np.stack(starts)
 

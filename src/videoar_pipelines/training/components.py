@@ -3,6 +3,7 @@
 """The text models that a run reads text with, and the transformer that fits video tokenizer, text encoder and scheduler."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -92,6 +93,18 @@ def check_components(
         raise ValueError(
             f"`--max_sequence_length` is {max_sequence_length}, the transformer's longest text is "
             f"{transformer_config['max_text_length']}: pass at most that."
+        )
+
+
+def check_frame_conditions(transformer_config: dict[str, Any], condition_columns: Sequence[str] | None) -> None:
+    """
+    Raises:
+        `ValueError`: The data do not have the very conditions that the transformer is made for.
+    """
+    expected, given = sorted(transformer_config["frame_conditions"] or {}), sorted(condition_columns or ())
+    if expected != given:
+        raise ValueError(
+            f"The transformer's `frame_conditions` are {expected}, `--condition_columns` are {given}: pass the same names."
         )
 
 

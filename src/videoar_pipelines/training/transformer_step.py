@@ -47,7 +47,8 @@ class TransformerStepOptions:
         max_sequence_length (`int`): Text tokens `N`, padding included; longer captions are cut.
         train_text_encoder (`bool`, defaults to `False`):
             Whether gradients reach the text encoder. Then captions are encoded even where the batch has text states.
-        text_drop_probability (`float`, defaults to 0.0): Share of clips that get the learned null text, for guidance.
+        text_drop_probability (`float`, defaults to 0.0):
+            Share of clips that get the learned null text and the learned null of every frame condition, for guidance.
         attention (`str`, defaults to `"boolean"`): Or `"flex"`, see `attention_masks.training_attention_mask`.
         window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
@@ -161,6 +162,7 @@ def predict_bits(
     text_states: torch.Tensor,
     text_mask: torch.Tensor,
     options: TransformerStepOptions,
+    frame_conditions: dict[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """
     Bit logits `(B, T * L, d)` of whole clips at once (teacher forcing).
@@ -172,8 +174,19 @@ def predict_bits(
         text_states (`torch.Tensor` of shape `(B, N, C)`): Padded text.
         text_mask (`torch.Tensor` of shape `(B, N)`): `False` at padding.
         options ([`TransformerStepOptions`]): The mask, and the share of dropped texts.
+        frame_conditions (`dict[str, torch.Tensor]`, *optional*):
+            By name, the condition `(B, T, c)` of every latent frame. Where a text is dropped they are dropped with it.
+
+    Raises:
+        `ValueError`: A condition is not that of as many latent frames.
     """
     batch_size, _, num_frames, *latent_size = maps.latents.shape
+    for name, condition in (frame_conditions or {}).items():
+        if condition.shape[1] != num_frames:
+            raise ValueError(
+                f"`frame_conditions[{name!r}]` are of {condition.shape[1]} latent frames, but the clips have {num_frames}: give one"
+                " for each."
+            )
     scale_schedule = scheduler.get_scale_schedule(*latent_size)
     layout = sequence_layout(scale_schedule, num_frames, text_mask.shape[1], text_mask.device)
     text_drop_mask = torch.rand(batch_size, device=text_mask.device) < options.text_drop_probability
@@ -187,6 +200,8 @@ def predict_bits(
         text_mask,
         text_drop_mask,
         attention_mask=attention_mask,
+        frame_conditions=frame_conditions,
+        condition_drop_mask=text_drop_mask,
         return_dict=False,
     )[0]
 
@@ -301,7 +316,7 @@ def transformer_step(
     text_states, text_mask = batch_to_text(
         batch, text_tokenizer, text_encoder, options.max_sequence_length, options.train_text_encoder
     )
-    logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options)
+    logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options, batch.get("frame_conditions"))
     target_bits = flatten_bits(maps.bits)  # (B, T * L, d)
     scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
     loss = bit_cross_entropy(logits, target_bits, scale_schedule, options.scale_weighting)
