@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from videoar_pipelines.evaluation.moving_shapes_judge import describe
+from videoar_pipelines.moving_shapes.judge import describe
 from videoar_pipelines.utils import load_image, load_video
 
 

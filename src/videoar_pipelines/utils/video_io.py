@@ -250,9 +250,9 @@ def save_contact_sheet(
 
         row = Image.new("RGB", (row_width, caption_height + row_lines * (tile_height + margin) - margin), "white")
         ImageDraw.Draw(row).multiline_text((0, 0), "\n".join(caption_lines), fill="black", font=font, spacing=4)
-        for position, tile in enumerate(tiles):
-            left = (position % row_columns) * (tile_width + margin)
-            top = caption_height + (position // row_columns) * (tile_height + margin)
+        for index, tile in enumerate(tiles):
+            left = (index % row_columns) * (tile_width + margin)
+            top = caption_height + (index // row_columns) * (tile_height + margin)
             row.paste(tile.resize((tile_width, tile_height), Image.Resampling.NEAREST), (left, top))
         rows.append(row)
 

@@ -4,14 +4,14 @@
 
 One flat-coloured shape moves over a flat background. The world is a torus: what leaves on one side re-enters on the
 other, so "moves to the right" holds for a video of any length. Everything about a clip is a pure function of
-`(seed, index)`, so a training run can be resumed at any position and every judgement can be repeated.
+`(seed, index)`, so a training run can be resumed at any batch and every judgement can be repeated.
 
-Conventions: positions are fractions of the frame's width (`x`) and height (`y`, downwards), radii are fractions of the
+Conventions: places are fractions of the frame's width (`x`) and height (`y`, downwards), radii are fractions of the
 shorter side, speeds are fractions of a side per pixel frame. All frames here are pixel frames. Axis letters: `B` clips,
 `F` pixel frames, `H` height, `W` width.
 
 Held-out rule: a combination with `(shape_index + 2 * color_index + 3 * motion_index) % 10 == 0` is never trained on
-(indices are positions in the tables below). Every pair of shape and color has exactly one such motion.
+(indices count the rows of the tables below). Every pair of shape and color has exactly one such motion.
 """
 
 import math
@@ -197,7 +197,7 @@ def draw_clip(index: int, seed: int = 0, split: str = "train") -> MovingShapesCl
     """Draw clip number `index` of the data set `seed`; a pure function of its arguments.
 
     Args:
-        index (`int`): Position in the (endless) data set.
+        index (`int`): Number of the clip in the (endless) data set.
         seed (`int`): Names the data set.
         split (`str`): `"train"` never gives a held-out combination, `"held_out"` gives nothing else, `"all"` gives
             both.

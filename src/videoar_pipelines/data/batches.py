@@ -4,7 +4,7 @@
 Batches of a data set of clips, read ahead by worker processes.
 
 A clip that cannot be read is replaced by another one of its bucket, chosen by the seed, so that batches stay full and ranks
-stay in step without a word between them. It is counted and listed; over a given share the run stops.
+stay in step without communication. It is counted and listed; over a given share the run stops.
 """
 
 import contextlib
@@ -22,15 +22,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .bucket_sampler import BatchRequest, Bucket, BucketPlan, random_state
+from .buckets import BatchRequest, Bucket, BucketPlan, random_state
+from .clips import ClipDataSet, UnreadableClipError, hand_over
 from .manifest import fingerprint_of_rows
-from .token_shards import TokenShards
-from .video_dataset import MediaClips, UnreadableClipError, hand_over
 
 
 logger = logging.getLogger(__name__)
 
-# So many clips that cannot be read in a row are not bad luck: the reader gives up instead of walking through a whole bucket.
+# After so many clips in a row that cannot be read the reader gives up, instead of trying a whole bucket.
 _MAX_REPLACEMENTS = 32
 # The share of skipped clips is not judged by fewer clips than this.
 _MIN_CLIPS_OF_A_SHARE = 100
@@ -116,7 +115,7 @@ class _ReadBatch:
 class _BatchReader(Dataset):
     """Reads the clips of a request, in a worker."""
 
-    def __init__(self, clips: MediaClips | TokenShards, members: dict[Bucket, np.ndarray], seed: int):
+    def __init__(self, clips: ClipDataSet, members: dict[Bucket, np.ndarray], seed: int):
         self.clips = clips
         self.members = members
         self.seed = seed
@@ -164,11 +163,11 @@ def _prepare_worker(worker: int) -> None:
 
 class BucketBatches:
     """
-    Endless batches of clips, a [`data.BatchSource`]. Batch number `n` is a pure function of the arguments and `n`, whatever the
+    Endless batches of clips, a [`sources.BatchSource`]. Batch number `n` is a pure function of the arguments and `n`, whatever the
     number of workers: the position counts batches that were handed out, not those that were read ahead.
 
     Args:
-        clips ([`MediaClips`] or [`TokenShards`]): Reads clips.
+        clips ([`clips.ClipDataSet`]): Reads clips.
         plan ([`BucketPlan`]): Says which.
         rank (`int`, defaults to 0): This process.
         device (`torch.device` or `str`, defaults to `"cpu"`): Of the batches.
@@ -184,7 +183,7 @@ class BucketBatches:
 
     def __init__(
         self,
-        clips: MediaClips | TokenShards,
+        clips: ClipDataSet,
         plan: BucketPlan,
         rank: int = 0,
         device: torch.device | str = "cpu",
@@ -219,6 +218,8 @@ class BucketBatches:
 
         digest = hashlib.sha256(fingerprint_of_rows(clips.files, clips.captions).encode())
         digest.update(clips.is_image.tobytes() + clips.size_indices.tobytes())
+        for name, values in clips.frame_conditions.items():
+            digest.update(name.encode() + values.tobytes())
         self._fingerprint = digest.hexdigest()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -252,7 +253,16 @@ class BucketBatches:
         captions = [self.clips.captions[row] for row in batch.rows]
         files = [self.clips.files[row] for row in batch.rows]
         tensors = self.clips.to_training(batch.tensors, batch.bucket, self.device)
+        if self.clips.frame_conditions:
+            tensors["frame_conditions"] = self._frame_conditions(batch)
         return tensors | {"captions": captions, "files": files}
+
+    def _frame_conditions(self, batch: _ReadBatch) -> dict[str, torch.Tensor]:
+        num_frames = 1 if batch.bucket.is_image else None
+        return {
+            name: torch.from_numpy(values[batch.rows, :num_frames]).to(self.device)
+            for name, values in self.clips.frame_conditions.items()
+        }
 
     def _read(self) -> _ReadBatch:
         try:

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from videoar_pipelines.evaluation.moving_shapes_judge import describe, judge, judge_windows
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, MovingShapesClip, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import ATTRIBUTES, MovingShapesClip, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import accuracy, describe, judge, judge_windows
 
 
 def make_clip(**changes):
@@ -153,3 +153,10 @@ def test_windows_of_a_long_video_are_judged_one_by_one():
 def test_wrong_arguments_are_named_with_a_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_accuracy_counts_an_attribute_where_it_was_asked_for():
+    verdicts = [{"shape": True, "color": True}, {"shape": False, "color": True, "size": True}, {"shape": True}]
+    scores = accuracy(verdicts)
+    assert scores["shape"] == scores["all"] == pytest.approx(2 / 3)
+    assert (scores["color"], scores["size"], scores["motion"]) == (1.0, 1.0, 0.0)

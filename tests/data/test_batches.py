@@ -21,8 +21,8 @@ from tests.tiny_data import (
     parse_data_arguments,
     write_manifest,
 )
-from videoar_pipelines.training.bucket_batches import BucketBatches
-from videoar_pipelines.training.data import make_batches
+from videoar_pipelines.data.batches import BucketBatches
+from videoar_pipelines.data.sources import make_batches
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Clips from video and image files: which part of a video is taken, and how it is resized and cropped.
+What a data set of clips is, and the one made of video and image files: which part of a video is taken, and how it is resized and
+cropped. Which clips are in which batch is not decided here.
 
 Letters used in shapes: `B` clips of a batch, `F` pixel frames, `(H, W)` pixels.
 """
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import fsspec
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from ..utils.video_io import VideoReader, levels_to_video, load_image
-from .bucket_sampler import BatchRequest, Bucket, random_state
+from .buckets import BatchRequest, Bucket, random_state
 from .manifest import MediaTable
 
 
@@ -32,6 +33,53 @@ _PROBING_THREADS = 16
 
 class UnreadableClipError(Exception):
     """A clip cannot be used; the message says why."""
+
+
+class ClipDataSet(Protocol):
+    """
+    Clips that can be read by row, in any order and by any process: [`MediaClips`] and [`token_shards.TokenShards`].
+
+    A row stands for one video or image. It keeps its number whether it can be used or not.
+
+    Args:
+        files, captions (`Sequence[str]`): Of every row.
+        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`buckets.BucketPlan`].
+        sizes (`Sequence[tuple[int, int]]`): Heights and widths in pixels that `size_indices` choose from.
+        unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
+        frame_conditions (`dict[str, np.ndarray]`): By name `(rows, T, c)`, float32, see [`manifest.MediaTable`].
+    """
+
+    files: Sequence[str]
+    captions: Sequence[str]
+    is_image: np.ndarray
+    size_indices: np.ndarray
+    sizes: Sequence[tuple[int, int]]
+    unusable: dict[int, str]
+    frame_conditions: dict[str, np.ndarray]
+
+    def read(self, row: int, draw: int, bucket: Bucket) -> Any:
+        """
+        One clip, a pure function of the arguments; called in a worker process.
+
+        Args:
+            row (`int`): Which video or image.
+            draw (`int`): How often it had been taken before, which picks a part of a long video.
+            bucket ([`Bucket`]): The shape to bring it to.
+
+        Raises:
+            [`UnreadableClipError`]: The clip cannot be used.
+        """
+        ...
+
+    def collate(self, clips: list[Any]) -> dict[str, torch.Tensor]:
+        """Clips of one bucket as tensors that are cheap to hand from process to process; called in a worker process."""
+        ...
+
+    def to_training(
+        self, batch: dict[str, torch.Tensor], bucket: Bucket, device: torch.device | str
+    ) -> dict[str, Any]:
+        """What [`~collate`] gave, as a [`sources.BatchSource`] hands it out; called in the training process."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +130,7 @@ class ClipSettings:
             [`UnreadableClipError`]: The video is too short.
         """
         step = self.frame_stride if self.fps is None else source_fps / self.fps
-        # The last moment takes the frame nearest to it, so it may lie half a frame behind the last one.
+        # The last moment takes the frame nearest to it, so it may come half a frame after the last one.
         latest = int(num_source_frames - 0.5 - (self.num_frames - 1) * step)
         if num_source_frames - 0.5 < (self.num_frames - 1) * step:
             rate = f"at {self.fps} frames per second" if self.fps is not None else f"with stride {self.frame_stride}"
@@ -177,7 +225,7 @@ def assign_sizes(
 
 class MediaClips:
     """
-    Clips of the files of a table.
+    Clips of the files of a table, a [`ClipDataSet`].
 
     Args:
         table ([`MediaTable`]): The files and their captions.
@@ -186,11 +234,6 @@ class MediaClips:
         rank (`int`, defaults to 0): This process.
         world_size (`int`, defaults to 1): Number of processes.
 
-    Attributes:
-        files, captions (`Sequence[str]`): Of every row.
-        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`bucket_sampler.BucketPlan`].
-        sizes (`tuple[tuple[int, int], ...]`): Heights and widths.
-        unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
     """
 
     def __init__(
@@ -201,7 +244,12 @@ class MediaClips:
         rank: int = 0,
         world_size: int = 1,
     ):
+        if table.frame_conditions and settings.clip_start == "random":
+            raise ValueError(
+                "Frame conditions are those of one clip of every video, but `clip_start` is 'random': pass 'center'."
+            )
         self.settings = settings
+        self.frame_conditions = table.frame_conditions
         self.files, self.captions, self.is_image, self.sizes = (
             table.files,
             table.captions,
@@ -252,11 +300,13 @@ class MediaClips:
                 # Headers may claim more frames than there are: a video is too short only if its beginning is.
                 return reader.read(num_frames, *sampling, start_frame=0)
 
-    def collate(self, clips: list[np.ndarray]) -> dict[str, Any]:
+    def collate(self, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
         """Clips of one bucket as tensors that are cheap to hand from process to process."""
         return {"levels": torch.from_numpy(np.stack(clips))}
 
-    def to_training(self, batch: dict[str, Any], bucket: Bucket, device: torch.device | str) -> dict[str, Any]:
+    def to_training(
+        self, batch: dict[str, torch.Tensor], bucket: Bucket, device: torch.device | str
+    ) -> dict[str, Any]:
         """What [`~collate`] gave, as training takes it: `pixel_values` `(B, 3, F, H, W)` in [-1, 1] on the device."""
         return {"pixel_values": levels_to_video(batch["levels"].to(device, non_blocking=True))}
 

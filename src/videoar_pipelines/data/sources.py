@@ -22,15 +22,14 @@ import torch
 from transformers import T5EncoderModel
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
-from ..models.quantization import MultiScaleMaps, bits_to_maps
+from ..moving_shapes.data_set import MovingShapesBatches
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from .bucket_batches import BucketBatches
-from .bucket_sampler import BucketPlan
+from .batches import BucketBatches
+from .buckets import BucketPlan
+from .clips import CLIP_STARTS, ClipSettings, MediaClips
 from .manifest import MANIFEST_NAMES, MANIFEST_SUFFIXES, MediaTable, join_path, read_manifest
-from .moving_shapes import MovingShapesBatches
-from .token_shards import TokenShards, list_shards, round_features
+from .token_shards import TokenShards, list_shards
 from .ucf101 import UCF101_LISTS_FOLDER, read_ucf101
-from .video_dataset import CLIP_STARTS, ClipSettings, MediaClips
 
 
 SPLITS = ("train", "validation")
@@ -39,9 +38,9 @@ SPLITS = ("train", "validation")
 _FILE_FLAGS = ("buckets", "fps", "frame_stride", "clip_start")
 _FLAGS_OF_KIND = {
     "moving_shapes": (),
-    "manifest": (*_FILE_FLAGS, "file_column", "caption_column", "data_repeats"),
+    "manifest": (*_FILE_FLAGS, "file_column", "caption_column", "condition_columns", "data_repeats"),
     "ucf101": (*_FILE_FLAGS, "ucf101_fold", "data_repeats"),
-    "token_shards": ("data_repeats",),
+    "token_shards": ("condition_columns", "data_repeats"),
 }
 _SPECIAL_FLAGS = sorted({flag for flags in _FLAGS_OF_KIND.values() for flag in flags})
 
@@ -59,10 +58,12 @@ class BatchSource(Protocol):
         - from pixels: `pixel_values` (`torch.Tensor` of shape `(B, 3, F, H, W)`), float32 in [-1, 1] on the device. `F` is 1 in
           a batch of images; `(F, H, W)` is the same on all ranks at every step, and differs between steps.
         - from token shards, instead of `pixel_values`: `bits` (`list[torch.Tensor]`), for every scale the boolean bits
-          `(B, T, h_k, w_k, d)` on the device; `latents` (`torch.Tensor` of shape `(B, d, T, H', W')`), float32 features before
+          `(B, T, h_k, w_k, d)` on the device; `features` (`torch.Tensor` of shape `(B, d, T, H', W')`), float32, before
           quantisation, if the shards hold them; `text_states` (`torch.Tensor` of shape `(B, N, C)`), bfloat16, and
           `text_mask` (`torch.Tensor` of shape `(B, N)`), boolean, `False` at padding, if the shards hold them. They are the states
           of the text encoder that the shards were made with: who trains the text encoder goes by `captions`.
+        - if the data have them: `frame_conditions` (`dict[str, torch.Tensor]`), by name float32 `(B, T, c)` on the device, a vector
+          for every latent frame, or a label where `c` is 1.
     """
 
     position: int  # number of the next batch
@@ -115,6 +116,12 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--file_column", help="Column of a manifest (default: file).")
     group.add_argument("--caption_column", help="Column of a manifest (default: caption).")
+    group.add_argument(
+        "--condition_columns",
+        nargs="+",
+        help="Columns of a manifest with a number, or a list of numbers, for every latent frame of a clip: the transformer's"
+        " `frame_conditions` of these names.",
+    )
     group.add_argument("--ucf101_fold", type=int, choices=(1, 2, 3), help="Pair of UCF-101's lists (default: 1).")
     group.add_argument("--num_workers", type=int, default=4, help="Processes that read files, for each rank.")
     group.add_argument(
@@ -206,7 +213,7 @@ def make_batches(
             raise ValueError(
                 f"`--data {args.data}` holds token shards: they train a transformer. Tokenizers are trained from pixels."
             )
-        clips = TokenShards(Path(args.data), vae, scheduler, text_encoder)
+        clips = TokenShards(Path(args.data), vae, scheduler, text_encoder, args.condition_columns or ())
         _check_shards(args, clips, split)
     else:
         clips = open_clips(args, read_table(args, split), seed, rank=rank, world_size=world_size)
@@ -231,44 +238,6 @@ def make_batches(
         args.max_skipped_share,
         None if log_dir is None else Path(log_dir) / f"skipped_files_rank{rank}.jsonl",
     )
-
-
-def batch_to_maps(
-    batch: dict[str, Any],
-    scheduler: VideoARScheduler,
-    vae: AutoencoderVideoAR | None = None,
-    strength: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> MultiScaleMaps:
-    """
-    The maps of a batch, corrupted for Cross-Frame Error Correction, whatever the batch holds: pixels, features, or bits. The
-    same clips give the same maps whichever it is, up to what the tokenizer's arithmetic depends on the size of its batches.
-
-    Args:
-        batch (`dict`): From a [`BatchSource`].
-        scheduler ([`VideoARScheduler`]): Owns the scale schedule and the corruption.
-        vae ([`AutoencoderVideoAR`], *optional*): Encodes `pixel_values`, in its own dtype or under the caller's autocast.
-        strength (`float`, defaults to 1.0): Factor of the flip probabilities; 0 gives the clean maps.
-        generator (`torch.Generator`, *optional*): For the flips, on the device of the batch.
-
-    Returns:
-        [`MultiScaleMaps`]: Target bits, corrupted latents and corrupted partial sums.
-
-    Raises:
-        `ValueError`: The batch holds bits alone, and they are to be corrupted.
-    """
-    if "pixel_values" in batch:
-        with torch.no_grad():
-            latents = round_features(vae.encode(batch["pixel_values"]).latents)
-        return scheduler.add_noise(latents, generator, strength)
-    if "latents" in batch:
-        return scheduler.add_noise(batch["latents"], generator, strength)
-    if strength != 0:
-        raise ValueError(
-            "`strength` must be 0 for token shards without features, since targets are quantised again when earlier bits are"
-            " flipped. Encode the data set with `--store_features`, or train without error correction."
-        )
-    return bits_to_maps(batch["bits"], tuple(tuple(bits.shape[2:4]) for bits in batch["bits"]))
 
 
 # 2. What they are made of
@@ -314,7 +283,9 @@ def read_table(args: argparse.Namespace, split: str) -> MediaTable:
         raise ValueError(f"`--data` {args.data!r} has no files to read: pass a manifest or a folder with UCF-101.")
     is_file = args.data.partition("::")[0].lower().endswith(MANIFEST_SUFFIXES)
     path = args.data if is_file else _find_manifest(args.data)
-    return read_manifest(path, args.file_column or "file", args.caption_column or "caption", split)
+    return read_manifest(
+        path, args.file_column or "file", args.caption_column or "caption", split, args.condition_columns or ()
+    )
 
 
 def open_clips(

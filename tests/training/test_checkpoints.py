@@ -12,15 +12,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from tests.tiny_components import make_tiny_transformer
 from videoar_pipelines import VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import video_token_ids
-from videoar_pipelines.training.training_state import (
+from videoar_pipelines.training.checkpoints import (
     TrainingState,
     find_checkpoint,
     list_checkpoints,
-    make_average,
     remove_unfinished_checkpoints,
     save_checkpoint,
-    update_average,
 )
+from videoar_pipelines.training.optimization import make_average, update_average
 
 
 SCHEDULE = ((1, 1), (2, 2))

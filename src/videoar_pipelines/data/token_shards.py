@@ -9,13 +9,13 @@ The arrays are written last and renamed when complete, so a shard is finished wh
 | array | dtype | content |
 |---|---|---|
 | `bits` | uint8 | of every clip, frame by frame, scale by scale, token by token: `ceil(d / 8)` bytes a token |
-| `latents` | float16 | optional; of every clip `(T, d, H', W')`, the features before quantisation |
+| `features` | float16 | optional; of every clip `(T, d, H', W')`, the features before quantisation |
 | `text_states` | bfloat16 `(tokens, C)` | optional; of every caption, without padding |
 
 Bits alone are enough for training on clean maps. Error correction needs the features: its targets are quantised again against a
 corrupted sum, and bits do not determine them. Of the bits of white noise (`d = 48`, 8x8 grids of six scales), quantising the latents
 that they stand for gives 79 % again, less than that for smooth features, and features in float16 give more than 99.9 %
-(`tests/training/test_data.py` holds both). So training rounds features to float16 in any case, and then training from shards and
+(`tests/data/test_sources.py` holds both). So training rounds features to float16 in any case, and then training from shards and
 from files sees the same bits.
 
 Letters used in shapes: `B` clips of a batch, `T` latent frames, `(H', W')` latent grid, `L` tokens of a frame, `d` bits of a
@@ -28,7 +28,9 @@ import json
 import math
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,9 @@ from ..models.quantization import (
     unpack_bits,
 )
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from .bucket_sampler import Bucket
+from .buckets import Bucket
+from .clips import MediaClips, UnreadableClipError
 from .manifest import StringTable
-from .video_dataset import MediaClips, UnreadableClipError
 
 
 _SHARD_NAME = re.compile(r"shard-(\d+)\.safetensors")
@@ -60,9 +62,9 @@ _METADATA_KEY = "videoar_token_shard"
 # 1. What shards are made with
 
 
-def round_features(latents: torch.Tensor) -> torch.Tensor:
+def round_features(features: torch.Tensor) -> torch.Tensor:
     """Features as training quantises them: rounded to float16, in which shards hold them, and back to float32."""
-    return latents.to(torch.float16).to(torch.float32)
+    return features.to(torch.float16).to(torch.float32)
 
 
 def fingerprint_of(model: torch.nn.Module) -> str:
@@ -91,7 +93,7 @@ class ShardSettings:
         text_encoder_fingerprint (`str`, *optional*): Of the text encoder, if there are text states.
         max_text_length (`int`, *optional*): Text tokens `N`, if there are text states.
         num_bits (`int`): `d`.
-        stores_latents (`bool`): Whether there are features.
+        stores_features (`bool`): Whether there are features.
         num_frames (`int`): Pixel frames of a clip.
         num_latent_frames (`int`): `T` of a clip.
         scale_schedules (`dict[str, ScaleSchedule]`): By size in pixels, `{"128x128": ((1, 1), ...)}`.
@@ -105,7 +107,7 @@ class ShardSettings:
     text_encoder_fingerprint: str | None
     max_text_length: int | None
     num_bits: int
-    stores_latents: bool
+    stores_features: bool
     num_frames: int
     num_latent_frames: int
     scale_schedules: dict[str, ScaleSchedule]
@@ -129,6 +131,10 @@ class ShardSettings:
     @classmethod
     def from_json(cls, text: str) -> "ShardSettings":
         fields = json.loads(text)
+        if fields.keys() != {field.name for field in dataclass_fields(cls)}:
+            raise ValueError(
+                "The token shard was written by another version of this library: encode the data set again."
+            )
         fields["scale_schedules"] = {
             size: tuple(map(tuple, schedule)) for size, schedule in fields["scale_schedules"].items()
         }
@@ -183,8 +189,8 @@ class TokenShardWriter:
         self.path = shard_path(folder, shard_index)
         self.settings = settings
         self._arrays = {"bits": []}
-        if settings.stores_latents:
-            self._arrays["latents"] = []
+        if settings.stores_features:
+            self._arrays["features"] = []
         if settings.text_encoder_fingerprint is not None:
             self._arrays["text_states"] = []
         self._ends = dict.fromkeys(self._arrays, 0)
@@ -198,6 +204,7 @@ class TokenShardWriter:
                 "is_image": bool(source.is_image[row]),
                 "size": None if size_index < 0 else list(settings.sizes[size_index]),
                 "unusable": source.unusable.get(row),
+                "frame_conditions": {name: values[row].tolist() for name, values in source.frame_conditions.items()},
                 "clips": [],
             }
 
@@ -207,18 +214,18 @@ class TokenShardWriter:
         self._ends[name] += len(array)
         return [start, self._ends[name]]
 
-    def add_clip(self, row: int, bits: list[torch.Tensor], latents: torch.Tensor) -> None:
+    def add_clip(self, row: int, bits: list[torch.Tensor], features: torch.Tensor) -> None:
         """
         Adds the next variant of a row.
 
         Args:
             row (`int`): Of the data set.
             bits (`list[torch.Tensor]`): For every scale, boolean bits `(1, T, h_k, w_k, d)`.
-            latents (`torch.Tensor` of shape `(1, d, T, H', W')`): The features that the bits are of, see [`round_features`].
+            features (`torch.Tensor` of shape `(1, d, T, H', W')`): The features that the bits are of, see [`round_features`].
         """
         clip = {"bits": self._append("bits", pack_bits(flatten_bits(bits)).flatten())}
-        if self.settings.stores_latents:
-            clip["latents"] = self._append("latents", latents[0].transpose(0, 1).to(torch.float16).flatten())
+        if self.settings.stores_features:
+            clip["features"] = self._append("features", features[0].transpose(0, 1).to(torch.float16).flatten())
         self._lines[row]["clips"].append(clip)
 
     def add_unreadable_clip(self, row: int, reason: str) -> None:
@@ -264,20 +271,15 @@ def _open_arrays(path: Path) -> Any:
 
 class TokenShards:
     """
-    Clips of token shards. Takes the place of [`video_dataset.MediaClips`]: rows, buckets and rows that cannot be used are those
-    of the data set that was encoded.
+    Clips of token shards, a [`clips.ClipDataSet`] like [`clips.MediaClips`]: rows, buckets and rows that cannot be used are
+    those of the data set that was encoded.
 
     Args:
         folder (`Path`): With all shards.
         vae ([`AutoencoderVideoAR`]): The tokenizer in use.
         scheduler ([`VideoARScheduler`]): The scheduler in use.
         text_encoder (`T5EncoderModel`, *optional*): The text encoder in use; without it text states are not checked.
-
-    Attributes:
-        files, captions (`Sequence[str]`): Of every row.
-        is_image, size_indices (`np.ndarray` of shape `(rows,)`): See [`bucket_sampler.BucketPlan`].
-        sizes (`tuple[tuple[int, int], ...]`): Heights and widths in pixels.
-        unusable (`dict[int, str]`): Rows that are known from the start to be of no use, and why.
+        condition_columns (`Sequence[str]`, defaults to none): Names of the frame conditions to hand out.
 
     Raises:
         `ValueError`: Shards are missing, were made with different settings, or do not fit the models in use.
@@ -289,6 +291,7 @@ class TokenShards:
         vae: AutoencoderVideoAR,
         scheduler: VideoARScheduler,
         text_encoder: T5EncoderModel | None = None,
+        condition_columns: Sequence[str] = (),
     ):
         # 1. All shards of one set, made by the models in use
         self._paths = list_shards(folder)
@@ -314,6 +317,7 @@ class TokenShards:
         self.sizes = self.settings.sizes
         files, captions, is_image, size_indices, shards, text_spans, starts = [], [], [], [], [], [], []
         self.unusable, self._reasons = {}, {}
+        conditions = {name: [] for name in condition_columns}
         for index, path in self._paths.items():
             with open(path.with_suffix(".jsonl"), encoding="utf-8") as file:
                 lines = [json.loads(line) for line in file]
@@ -324,6 +328,13 @@ class TokenShards:
                 size_indices.append(-1 if line["size"] is None else self.sizes.index(tuple(line["size"])))
                 shards.append(index)
                 text_spans.append(line.get("text_states", (0, 0)))
+                for name, values in conditions.items():
+                    if name not in line["frame_conditions"]:
+                        raise ValueError(
+                            f"The shards in `{folder}` have no frame condition {name!r} (`condition_columns`): encode the data"
+                            " set with it, into a new folder."
+                        )
+                    values.append(line["frame_conditions"][name])
                 if line["unusable"] is not None:
                     self.unusable[line["row"]] = line["unusable"]
                 row_starts = np.full((self.settings.num_variants, 2), -1, dtype=np.int64)
@@ -331,9 +342,10 @@ class TokenShards:
                     if "unreadable" in clip:
                         self._reasons[line["row"], variant] = clip["unreadable"]
                     else:
-                        row_starts[variant] = clip["bits"][0], clip.get("latents", (-1,))[0]
+                        row_starts[variant] = clip["bits"][0], clip.get("features", (-1,))[0]
                 starts.append(row_starts)
         self.files, self.captions = StringTable(files), StringTable(captions)
+        self.frame_conditions = {name: np.array(values, dtype=np.float32) for name, values in conditions.items()}
         self.is_image, self.size_indices = np.array(is_image), np.array(size_indices, dtype=np.int16)
         self._shards, self._text_spans, self._starts = np.array(shards), np.array(text_spans), np.stack(starts)
 
@@ -372,7 +384,7 @@ class TokenShards:
             bucket ([`Bucket`]): Its shape.
 
         Returns:
-            `dict[str, torch.Tensor]`: `bits` `(T * L, bytes)`; `latents` `(T, d, H', W')` and `text_states` `(tokens, C)` if the
+            `dict[str, torch.Tensor]`: `bits` `(T * L, bytes)`; `features` `(T, d, H', W')` and `text_states` `(tokens, C)` if the
             shards hold them.
 
         Raises:
@@ -384,15 +396,15 @@ class TokenShards:
             raise UnreadableClipError(self._reasons[row, variant])
         arrays = _open_arrays(self._paths[self._shards[row]])
         num_latent_frames = 1 if bucket.is_image else settings.num_latent_frames
-        bits_start, latents_start = self._starts[row, variant].tolist()
+        bits_start, features_start = self._starts[row, variant].tolist()
 
         num_tokens, token_bytes = num_latent_frames * tokens_per_frame(schedule), -(-settings.num_bits // 8)
         bits = arrays.get_slice("bits")[bits_start : bits_start + num_tokens * token_bytes]
         clip = {"bits": bits.unflatten(0, (num_tokens, token_bytes))}
-        if settings.stores_latents:
+        if settings.stores_features:
             shape = (num_latent_frames, settings.num_bits, *schedule[-1])
-            latents = arrays.get_slice("latents")[latents_start : latents_start + math.prod(shape)]
-            clip["latents"] = latents.unflatten(0, shape)
+            features = arrays.get_slice("features")[features_start : features_start + math.prod(shape)]
+            clip["features"] = features.unflatten(0, shape)
         if settings.text_encoder_fingerprint is not None:
             start, end = self._text_spans[row].tolist()
             clip["text_states"] = arrays.get_slice("text_states")[start:end]
@@ -413,10 +425,10 @@ class TokenShards:
     def to_training(
         self, batch: dict[str, torch.Tensor], bucket: Bucket, device: torch.device | str
     ) -> dict[str, Any]:
-        """What [`~collate`] gave, as training takes it: see [`data.BatchSource`]."""
+        """What [`~collate`] gave, as training takes it: see [`sources.BatchSource`]."""
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         bits = unpack_bits(batch["bits"], self.settings.num_bits)  # (B, T * L, d)
         batch["bits"] = unflatten_bits(bits, self.settings.schedule_of(bucket))
-        if "latents" in batch:
-            batch["latents"] = batch["latents"].to(torch.float32).transpose(1, 2)  # (B, d, T, H', W')
+        if "features" in batch:
+            batch["features"] = batch["features"].to(torch.float32).transpose(1, 2)  # (B, d, T, H', W')
         return batch

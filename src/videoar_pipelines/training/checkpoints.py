@@ -40,6 +40,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from .optimization import trainable_parameters
+
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +54,10 @@ _CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 def get_random_states() -> dict[str, Any]:
     """States of Python's, NumPy's and PyTorch's global generators, as plain types and tensors."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, index, has_gauss, cached = np.random.get_state()
     states = {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), index, has_gauss, cached),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -65,34 +67,15 @@ def get_random_states() -> dict[str, Any]:
 
 def set_random_states(states: dict[str, Any]) -> None:
     """Restores what [`get_random_states`] returned."""
-    name, keys, position, has_gauss, cached = states["numpy"]
+    name, keys, index, has_gauss, cached = states["numpy"]
     random.setstate(states["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), index, has_gauss, cached))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
 
 # 2. The state of a run
-
-
-def trainable_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Names and parameters that are trained."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def make_average(model: nn.Module, decay: float) -> EMAModel:
-    """
-    An exponential average of the trained weights, which follows them closely at first: its decay is `1 - (1 + n)^-0.75` after
-    `n` steps, until that reaches `decay`.
-    """
-    parameters = [parameter for _, parameter in trainable_parameters(model)]
-    return EMAModel(parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
-
-
-def update_average(average: EMAModel, model: nn.Module) -> None:
-    """Moves an average of [`make_average`] by one step."""
-    average.step([parameter for _, parameter in trainable_parameters(model)])
 
 
 class TrainingState:
@@ -103,7 +86,7 @@ class TrainingState:
         models (`dict[str, nn.Module]`):
             Trained models, not wrapped by DDP; sharded by `fully_shard` or not. Frozen parameters are not saved.
         optimizers (`list[torch.optim.Optimizer]`): Together they optimise parameters of `models`.
-        averages (`dict[str, EMAModel]`): Averaged weights of some of the models, see [`make_average`].
+        averages (`dict[str, EMAModel]`): Averaged weights of some of the models, see `optimization.make_average`.
         shared (`dict[str, Any]`):
             Objects with `state_dict` and `load_state_dict` whose state is the same in all processes.
         per_process (`dict[str, Any]`): The same for objects whose state is not, such as the data.

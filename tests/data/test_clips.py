@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from tests.tiny_data import TINY_VIDEOS, make_broken_files, make_frames, make_tiny_images, make_tiny_videos
-from videoar_pipelines.training.bucket_sampler import Bucket
-from videoar_pipelines.training.manifest import make_media_table, read_manifest
-from videoar_pipelines.training.video_dataset import (
+from videoar_pipelines.data.buckets import Bucket
+from videoar_pipelines.data.clips import (
     ClipSettings,
     MediaClips,
     UnreadableClipError,
@@ -17,6 +16,7 @@ from videoar_pipelines.training.video_dataset import (
     probe_size,
     read_in_order,
 )
+from videoar_pipelines.data.manifest import make_media_table, read_manifest
 from videoar_pipelines.utils import VideoReader, load_video, save_video
 
 

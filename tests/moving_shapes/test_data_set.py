@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from videoar_pipelines.training.moving_shapes import (
+from videoar_pipelines.moving_shapes.data_set import (
     ATTRIBUTES,
     BACKGROUNDS,
     BORDER_FREE_FRAMES,

@@ -20,11 +20,11 @@ from tests.tiny_data import (
 )
 from tests.video_files import write_with_codec
 from videoar_pipelines import VideoARScheduler
+from videoar_pipelines.data.sources import add_data_arguments, find_kind, make_batches
+from videoar_pipelines.data.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
+from videoar_pipelines.data.ucf101 import ucf101_caption
 from videoar_pipelines.models.quantization import latents_to_maps, pack_bits, tokens_per_frame
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, find_kind, make_batches
-from videoar_pipelines.training.moving_shapes import is_held_out
-from videoar_pipelines.training.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
-from videoar_pipelines.training.ucf101 import ucf101_caption
+from videoar_pipelines.moving_shapes.data_set import is_held_out
 
 
 @pytest.fixture(scope="module")
@@ -159,28 +159,13 @@ def test_images_alone_are_a_data_set(tmp_path):
     assert {tuple(batch["pixel_values"].shape) for batch in take(source, 4)} == {(2, 3, 1, 32, 32)}
 
 
-# 2. Maps of a batch
+# 2. Features and bits
 
 
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
     return make_tiny_vae()
-
-
-@pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_maps_of_pixels_are_those_of_their_rounded_features(vae, strength):
-    scheduler = VideoARScheduler()
-    pixels = torch.rand(2, 3, 5, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    latents = round_features(vae.encode(pixels).latents)
-    maps, expected = (
-        batch_to_maps(batch, scheduler, vae, strength, torch.Generator().manual_seed(1))
-        for batch in ({"pixel_values": pixels}, {"latents": latents})
-    )
-    direct = scheduler.add_noise(latents, torch.Generator().manual_seed(1), strength)
-    for bits, expected_bits, direct_bits in zip(maps.bits, expected.bits, direct.bits):
-        assert torch.equal(bits, expected_bits) and torch.equal(bits, direct_bits)
-    assert torch.equal(maps.latents, expected.latents) and not maps.latents.requires_grad
 
 
 def test_rounding_features_hardly_changes_their_bits():
@@ -234,7 +219,7 @@ def test_settings_of_shards_survive_their_header():
         text_encoder_fingerprint=None,
         max_text_length=None,
         num_bits=8,
-        stores_latents=True,
+        stores_features=True,
         num_frames=17,
         num_latent_frames=5,
         scale_schedules={"96x160": ((1, 1), (6, 10)), "128x128": ((1, 1), (8, 8))},

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from videoar_pipelines.training.manifest import (
+from videoar_pipelines.data.manifest import (
     StringTable,
     fingerprint_of_rows,
     is_image_file,
@@ -16,7 +16,7 @@ from videoar_pipelines.training.manifest import (
     parent_of,
     read_manifest,
 )
-from videoar_pipelines.training.ucf101 import UCF101_PHRASES, read_ucf101, ucf101_caption
+from videoar_pipelines.data.ucf101 import UCF101_PHRASES, read_ucf101, ucf101_caption
 
 
 ROWS = [("a.mp4", "a red circle"), ("b/c.PNG", "ein grüner Kreis, mit Komma"), ("/abs/d.mkv", "two\nlines")]
@@ -234,3 +234,58 @@ def test_every_class_of_ucf101_has_a_caption_of_its_own():
 
 def test_other_class_names_are_split_at_their_capitals():
     assert ucf101_caption("FeedingCats") == "Generate a video of feeding cats"
+
+
+# 3. Frame conditions
+
+
+def write_conditions(path, cells, files=None):
+    """A manifest with a column `action`, of videos if no files are named."""
+    files = files or [f"{number}.mp4" for number in range(len(cells))]
+    rows = [
+        (file, "a caption", cell if path.suffix != ".csv" else json.dumps(cell)) for file, cell in zip(files, cells)
+    ]
+    return write(path, rows, ("file", "caption", "action"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_vectors_and_labels_of_latent_frames_are_read(tmp_path, suffix):
+    path = write_conditions(tmp_path / f"manifest{suffix}", [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+    actions = read_manifest(path, condition_columns=["action"]).frame_conditions["action"]
+    assert actions.dtype == np.float32 and actions.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    path = write_conditions(tmp_path / f"manifest{suffix}", [[0, 3], [2, 1]])
+    assert read_manifest(path, condition_columns=["action"]).frame_conditions["action"].tolist() == [
+        [[0], [3]],
+        [[2], [1]],
+    ]
+    assert read_manifest(path).frame_conditions == {}
+
+
+def test_an_image_has_one_condition(tmp_path):
+    path = write_conditions(tmp_path / "manifest.jsonl", [[[1.0]], [[2.0], [3.0]]], ["a.png", "b.mp4"])
+    table = read_manifest(path, condition_columns=["action"])
+    assert table.frame_conditions["action"].tolist() == [[[1], [0]], [[2], [3]]] and table.unusable == {}
+
+
+@pytest.mark.parametrize(
+    "cell, reason",
+    [
+        (None, "no list of finite numbers"),
+        ([[1.0, 2.0], [3.0]], "no list of numbers"),
+        (["left", "right"], "no list of numbers"),
+        (5, "no list of finite numbers"),
+        ([1.0, float("nan")], "no list of finite numbers"),
+        ([1.0, 2.0, 3.0], "of 3 latent frames and width 1"),
+        ([[1.0, 2.0], [1.0, 2.0]], "of 2 latent frames and width 2"),
+    ],
+)
+def test_rows_with_other_conditions_cannot_be_used(tmp_path, cell, reason):
+    path = write_conditions(tmp_path / "manifest.jsonl", [[1.0, 2.0], cell, [3.0, 4.0]])
+    table = read_manifest(path, condition_columns=["action"])
+    assert list(table.unusable) == [1] and reason in table.unusable[1] and "'action'" in table.unusable[1]
+    assert table.frame_conditions["action"].tolist() == [[[1], [2]], [[0], [0]], [[3], [4]]]
+
+
+def test_a_missing_column_of_conditions_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no column 'speed' \\(`condition_columns`\\)"):
+        read_manifest(write_conditions(tmp_path / "manifest.jsonl", [[1.0]]), condition_columns=["speed"])

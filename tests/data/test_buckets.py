@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from videoar_pipelines.training.bucket_sampler import Bucket, BucketPlan, random_state
+from videoar_pipelines.data.buckets import Bucket, BucketPlan, random_state
 
 
 SIZES = ((32, 32), (24, 48))

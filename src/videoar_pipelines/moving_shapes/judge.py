@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge of *moving shapes* videos: classical image analysis that recognises the five attributes of a clip.
 
-No network is involved, so a verdict is cheap, repeatable and cannot be pleased by anything but the asked content. An
+No network is involved, so a verdict is cheap and repeatable, and nothing but the asked content makes it good. An
 attribute has to hold over the frames: a shape that changes its color half-way has no color.
 
 The steps: the background is the median color of each frame; the distance to it gives a soft mask; the interior of the
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
-from ..training.moving_shapes import (
+from .data_set import (
     ATTRIBUTES,
     BACKGROUNDS,
     COLORS,
@@ -162,6 +162,23 @@ def judge_windows(
     return [judge(video[first : first + window], expected) for first in first_frames]
 
 
+def accuracy(verdicts: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    """Shares of right verdicts.
+
+    Args:
+        verdicts (`Sequence[Mapping[str, bool]]`): Of `judge`, at least one; an attribute may be missing in some.
+
+    Returns:
+        `dict[str, float]`: For every attribute the share among the verdicts that have it, 0 if none has; as `all` the
+        share of verdicts in which every attribute is right.
+    """
+    scores = {}
+    for attribute in ATTRIBUTES:
+        asked = [verdict[attribute] for verdict in verdicts if attribute in verdict]
+        scores[attribute] = sum(asked) / max(1, len(asked))
+    return scores | {"all": sum(all(verdict.values()) for verdict in verdicts) / len(verdicts)}
+
+
 def _held(values: Sequence[str | None]) -> str | None:
     """The value that holds over the frames, or `None`."""
     value, count = Counter(values).most_common(1)[0]
@@ -258,10 +275,10 @@ def _recognise_motion(centers: torch.Tensor, frame_indices: torch.Tensor) -> str
     return max(directions, key=lambda name: (directions[name] @ velocity).item())
 
 
-def _reverses(positions: torch.Tensor) -> bool:
-    """Whether positions `(F,)` go one way and then back, each by more than noise."""
-    down = (positions - positions.cummin(dim=0).values) > BOUNCE_REVERSAL
-    up = (positions.cummax(dim=0).values - positions) > BOUNCE_REVERSAL
+def _reverses(heights: torch.Tensor) -> bool:
+    """Whether heights `(F,)` go one way and then back, each by more than noise."""
+    down = (heights - heights.cummin(dim=0).values) > BOUNCE_REVERSAL
+    up = (heights.cummax(dim=0).values - heights) > BOUNCE_REVERSAL
     return bool(down.any() and up.any())
 
 

@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
@@ -54,6 +55,9 @@ class MediaTable:
         is_image (`np.ndarray` of shape `(rows,)`): Boolean, `False` for videos.
         sizes (`np.ndarray` of shape `(rows, 2)`): Height and width in pixels as far as the manifest tells them, else 0.
         unusable (`dict[int, str]`): Rows that cannot be used, and why.
+        frame_conditions (`dict[str, np.ndarray]`):
+            By name `(rows, T, c)`, float32: a vector, or with `c = 1` a number, for every latent frame of the clip of a row.
+            Zeros fill what an image, or a row that cannot be used, does not have.
     """
 
     files: Sequence[str]
@@ -61,6 +65,7 @@ class MediaTable:
     is_image: np.ndarray
     sizes: np.ndarray
     unusable: dict[int, str]
+    frame_conditions: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -96,7 +101,11 @@ def parent_of(path: str) -> str:
 
 
 def read_manifest(
-    path: str, file_column: str = "file", caption_column: str = "caption", split: str = "train"
+    path: str,
+    file_column: str = "file",
+    caption_column: str = "caption",
+    split: str = "train",
+    condition_columns: Sequence[str] = (),
 ) -> MediaTable:
     """
     Reads a manifest: one row for each video or image.
@@ -109,9 +118,13 @@ def read_manifest(
         file_column (`str`, defaults to `"file"`): Column of the files: absolute, URLs, or relative to the manifest's folder.
         caption_column (`str`, defaults to `"caption"`): Column of the captions.
         split (`str`, defaults to `"train"`): Which rows of a manifest with a `split` column to take.
+        condition_columns (`Sequence[str]`, defaults to none):
+            Columns of frame conditions: for every latent frame of the clip a number (a label) or a list of numbers, all of one
+            length. In CSV the cell holds them as JSON, `[[0.5, 1], [0.2, 0]]`.
 
     Returns:
-        [`MediaTable`]: Rows without a file or with a caption that is no readable text are in its `unusable`.
+        [`MediaTable`]: Rows without a file, with a caption that is no readable text, or with other frame conditions than that
+        are in its `unusable`.
 
     Raises:
         `ValueError`: A column is missing, no row is left, or a Parquet file is given without pyarrow.
@@ -122,7 +135,9 @@ def read_manifest(
         raise ValueError(f"The manifest {path!r} must be one of {', '.join(MANIFEST_SUFFIXES)}.")
     columns, rows = readers[suffix](path)
 
-    for flag, column in (("file_column", file_column), ("caption_column", caption_column)):
+    flags_and_columns = [("file_column", file_column), ("caption_column", caption_column)]
+    flags_and_columns += [("condition_columns", column) for column in condition_columns]
+    for flag, column in flags_and_columns:
         if rows and column not in columns:
             raise ValueError(
                 f"The manifest {path!r} has no column {column!r} (`{flag}`), only {', '.join(sorted(columns))}."
@@ -137,8 +152,10 @@ def read_manifest(
         raise ValueError(f"The manifest {path!r} has no rows" + (f" of the split {split!r}." if columns else "."))
 
     folder, files, captions, sizes, unusable = parent_of(path), [], [], [], {}
+    conditions = {}
     for number, (line, row) in enumerate(rows):
-        problem = row if isinstance(row, str) else _find_problem(row, file_column, caption_column)
+        parsed = {} if isinstance(row, str) else {name: _to_condition(row.get(name)) for name in condition_columns}
+        problem = row if isinstance(row, str) else _find_problem(row, file_column, caption_column, parsed)
         if problem is not None:
             unusable[number] = problem
             file = None if isinstance(row, str) else row.get(file_column)
@@ -150,8 +167,13 @@ def read_manifest(
         else:
             files.append(join_path(folder, row[file_column]))
             captions.append(row[caption_column].strip())
+            conditions[number] = parsed
             sizes.append((_to_size(row.get("height")), _to_size(row.get("width"))))
-    return make_media_table(files, captions, np.array(sizes, dtype=np.int32), unusable)
+    table = make_media_table(files, captions, np.array(sizes, dtype=np.int32), unusable)
+    for name in condition_columns:
+        values = {number: parsed[name] for number, parsed in conditions.items() if number not in table.unusable}
+        table.frame_conditions[name] = _stack_conditions(values, table, name)
+    return table
 
 
 def make_media_table(
@@ -212,7 +234,9 @@ def _read_parquet(path: str) -> tuple[set[str], Rows]:
         return set(table.column_names), list(enumerate(table.to_pylist(), start=1))
 
 
-def _find_problem(row: dict[str, Any], file_column: str, caption_column: str) -> str | None:
+def _find_problem(
+    row: dict[str, Any], file_column: str, caption_column: str, conditions: dict[str, np.ndarray | str]
+) -> str | None:
     file, caption = row.get(file_column), row.get(caption_column)
     if not isinstance(file, str) or not file.strip() or not _is_text(file):
         return f"no file in the column {file_column!r}: {file!r}"
@@ -220,7 +244,41 @@ def _find_problem(row: dict[str, Any], file_column: str, caption_column: str) ->
         return f"no caption in the column {caption_column!r}: {caption!r}"
     if not _is_text(caption):
         return f"the caption is not valid UTF-8 text: {caption!r}"
+    for name, values in conditions.items():
+        if isinstance(values, str):
+            return f"the column {name!r} holds {values}"
     return None
+
+
+def _to_condition(cell: Any) -> np.ndarray | str:
+    """The frame conditions `(T, c)` in a cell, or why they cannot be read."""
+    try:
+        values = np.array(json.loads(cell) if isinstance(cell, str) else cell, dtype=np.float32)
+    except (TypeError, ValueError):
+        return f"no list of numbers, or of lists of numbers, of one length: {cell!r}"
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
+        return f"no list of finite numbers, or of lists of them: {cell!r}"
+    return values
+
+
+def _stack_conditions(values: dict[int, np.ndarray], table: MediaTable, column: str) -> np.ndarray:
+    """Conditions of usable rows as one array `(rows, T, c)`; rows of another length or width than most become unusable."""
+    shapes = Counter(value.shape for number, value in values.items() if not table.is_image[number])
+    shapes = shapes or Counter(value.shape for value in values.values())
+    num_frames, width = shapes.most_common(1)[0][0] if shapes else (1, 1)
+    stacked = np.zeros((len(table), num_frames, width), dtype=np.float32)
+    for number, value in values.items():
+        expected = (1 if table.is_image[number] else num_frames, width)
+        if value.shape == expected:
+            stacked[number, : len(value)] = value
+        else:
+            table.unusable[number] = (
+                f"conditions of {value.shape[0]} latent frames and width {value.shape[1]} in the column {column!r}, where"
+                f" {expected[0]} and {expected[1]} are expected"
+            )
+    return stacked
 
 
 def _is_text(string: str) -> bool:
