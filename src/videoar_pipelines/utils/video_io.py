@@ -24,6 +24,8 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .files import complete_or_absent
+
 
 Frames = np.ndarray | torch.Tensor | Sequence[Image.Image]
 
@@ -77,18 +79,6 @@ def _to_frame_rate(fps: float | Fraction) -> Fraction:
     return fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
 
 
-@contextlib.contextmanager
-def _complete_or_absent(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` on success, delete it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary_path
-        temporary_path.replace(path)
-    finally:
-        temporary_path.unlink(missing_ok=True)
-
-
 class VideoWriter:
     """
     Write a video piece by piece, for example as a pipeline streams it. H.264 in 4:2:0, which plays everywhere; an odd height
@@ -116,7 +106,7 @@ class VideoWriter:
 
     def __enter__(self) -> "VideoWriter":
         self._clean_up = contextlib.ExitStack()
-        temporary_path = self._clean_up.enter_context(_complete_or_absent(self.path))
+        temporary_path = self._clean_up.enter_context(complete_or_absent(self.path))
         self._container = self._clean_up.enter_context(av.open(str(temporary_path), "w"))
         return self
 
@@ -194,7 +184,7 @@ def save_gif(frames: Frames, path: str | os.PathLike, fps: float | Fraction = 8)
     images = [Image.fromarray(image) for image in frames_to_uint8(frames)]
     ends = [round(100 * index / frame_rate) for index in range(len(images) + 1)]
     milliseconds = [10 * (end - start) for start, end in zip(ends[:-1], ends[1:])]
-    with _complete_or_absent(Path(path)) as temporary_path:
+    with complete_or_absent(Path(path)) as temporary_path:
         images[0].save(
             temporary_path, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0
         )
@@ -264,7 +254,7 @@ def save_contact_sheet(
     for row in rows:
         sheet.paste(row, (margin, top))
         top += row.height + 2 * margin
-    with _complete_or_absent(Path(path)) as temporary_path:
+    with complete_or_absent(Path(path)) as temporary_path:
         sheet.save(temporary_path, format="PNG")
 
 
