@@ -151,8 +151,7 @@ class SampleFolder:
         self.names = {sample.name for sample in samples}
         self.seeds = {sample.name: seed_of(run_seed, sample.name) for sample in samples}
         self._unfinished = folder / ".unfinished"
-        self._unfinished.mkdir(parents=True, exist_ok=True)
-        (folder / "videos").mkdir(exist_ok=True)
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
         self._check_names(samples)
         self._write_records([self._record(sample, settings) for sample in samples])
 
@@ -169,7 +168,7 @@ class SampleFolder:
                 )
 
     def _ignores_case(self) -> bool:
-        probe = self._unfinished / f"CASE-{socket.gethostname()}-{os.getpid()}"
+        probe = self.folder / f"CASE-{socket.gethostname()}-{os.getpid()}"
         probe.touch()
         try:
             return probe.with_name(probe.name.replace("CASE", "case")).exists()
@@ -225,6 +224,7 @@ class SampleFolder:
 
     def _write(self, frames: Frames, path: Path) -> None:
         # A name of its own: that of the video may be as long as file names can be.
+        self._unfinished.mkdir(exist_ok=True)
         temporary_path = self._unfinished / f"{socket.gethostname()}-{os.getpid()}{self.suffix}"
         if self.suffix == ".npy":
             np.save(temporary_path, frames_to_uint8(frames))
@@ -313,11 +313,9 @@ def sample_many(
         while is_first and progress.n < len(samples):
             time.sleep(0.2)
             progress.show(len(folder.finished()))
-        rate = progress.videos_per_minute
     if is_first:
         folder.close()
-        added = len(samples) - len(finished)
-        print(f"{len(samples)} videos in {folder.folder}, {added} of them made now ({rate:.1f} videos/min)")
+        print(f"{len(samples)} videos in {folder.folder / 'videos'}")
 
 
 # 4. Flags that scripts share
