@@ -116,7 +116,7 @@ def main(args):
     pipe, options, settings = start_sampling(args, share)
     samples, read_clip = list_samples(args, options)
     if args.data is not None:
-        settings |= {"data": args.data, "split": args.split or "train"}
+        settings |= {"data": args.data, "data_split": args.split or "train"}  # `split` would be a column of manifests
     if args.given_frames is not None:
         reading = {"clip_fps": args.clip_fps, "frame_stride": args.frame_stride or 1}
         settings |= {"given_frames": args.given_frames, "clip_start": args.clip_start or "center"} | reading

@@ -216,7 +216,7 @@ def test_generated_files_are_named_after_their_prompts(by_one_process, commands,
 def test_moving_shapes_need_no_files(checkpoint, tmp_path):
     arguments = ["--checkpoint", checkpoint, *TINY, "--output_dir", tmp_path, "--data", "moving_shapes"]
     run_script(SAMPLE, *arguments, "--split", "validation", "--num_samples", 3, "--given_frames", 1)
-    assert [record["split"] for record in records_of(tmp_path)] == ["validation"] * 3
+    assert [record["data_split"] for record in records_of(tmp_path)] == ["validation"] * 3
 
 
 # 3. Bad input

@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from ..utils.files import complete_or_absent
 from ..utils.provenance import code_version, fingerprint_of_pipeline
-from ..utils.video_io import Frames, frames_to_uint8, save_video
+from ..utils.video_io import Frames, VideoWriter, frames_to_uint8
 from .pipeline_videoar import VideoARPipeline
 from .pipeline_videoar_video2video import VideoARVideoToVideoPipeline
 
@@ -229,7 +229,10 @@ class SampleFolder:
         if self.suffix == ".npy":
             np.save(temporary_path, frames_to_uint8(frames))
         else:
-            save_video(frames, temporary_path, self.fps)
+            with VideoWriter(
+                temporary_path, self.fps, num_threads=1
+            ) as writer:  # more do not always write the same bytes
+                writer.write(frames)
         path.parent.mkdir(exist_ok=True)
         temporary_path.replace(path)
 
