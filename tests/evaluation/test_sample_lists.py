@@ -113,5 +113,5 @@ def test_moving_shapes_are_what_their_captions_say():
     on_white = next(sample for sample in samples if sample.facts["attributes"]["background"] == "white")
     clip = read_clip(on_white)
     assert clip.shape == (5, 32, 48, 3) and clip.dtype == np.uint8
-    assert (clip == 255).all(axis=-1).mean() > 0.5
+    assert (clip > 240).all(axis=-1).mean() > 0.5
     assert samples_of_moving_shapes(4, 5, 32, 48, "held_out", seed=7)[0] == samples[:4]

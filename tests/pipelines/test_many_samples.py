@@ -148,7 +148,7 @@ def test_a_longer_list_continues_a_shorter_one(pipe, whole, tmp_path):
 def test_mp4_files_hold_the_same_frames(pipe, whole, tmp_path):
     run(pipe, tmp_path / "run", SAMPLES[:2], video_format="mp4")
     for name in ("000000", "000001"):
-        with VideoWriter(tmp_path / "expected.mp4", fps=8, num_threads=1) as writer:
+        with VideoWriter(tmp_path / "expected.mp4", fps=8, reproducible=True) as writer:
             writer.write(np.load(io.BytesIO(whole[f"videos/{name}.npy"])))
         assert (tmp_path / "run" / "videos" / f"{name}.mp4").read_bytes() == (tmp_path / "expected.mp4").read_bytes()
 

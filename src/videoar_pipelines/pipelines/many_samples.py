@@ -229,9 +229,7 @@ class SampleFolder:
         if self.suffix == ".npy":
             np.save(temporary_path, frames_to_uint8(frames))
         else:
-            with VideoWriter(
-                temporary_path, self.fps, num_threads=1
-            ) as writer:  # more do not always write the same bytes
+            with VideoWriter(temporary_path, self.fps, reproducible=True) as writer:
                 writer.write(frames)
         path.parent.mkdir(exist_ok=True)
         temporary_path.replace(path)
