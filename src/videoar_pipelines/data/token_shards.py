@@ -23,7 +23,6 @@ token, `N` text tokens, `C` width of the text states.
 """
 
 import functools
-import hashlib
 import json
 import math
 import re
@@ -50,6 +49,7 @@ from ..models.quantization import (
     unpack_bits,
 )
 from ..schedulers.scheduling_videoar import VideoARScheduler
+from ..utils.provenance import fingerprint_of
 from .buckets import Bucket
 from .clips import MediaClips, UnreadableClipError
 from .manifest import StringTable
@@ -65,22 +65,6 @@ _METADATA_KEY = "videoar_token_shard"
 def round_features(features: torch.Tensor) -> torch.Tensor:
     """Features as training quantises them: rounded to float16, in which shards hold them, and back to float32."""
     return features.to(torch.float16).to(torch.float32)
-
-
-def fingerprint_of(model: torch.nn.Module) -> str:
-    """
-    A hash of a model's weights, and for a diffusers model of its configuration. Weights are rounded to bfloat16 for it, so a
-    model that was loaded in bfloat16 is known for the one that it was rounded from.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(weight.shape)} ".encode())
-        rounded = weight.detach().cpu().to(torch.bfloat16).contiguous()
-        digest.update(rounded.view(torch.int16).numpy().data)
-    if isinstance(model.config, dict):
-        config = {key: value for key, value in model.config.items() if not key.startswith("_")}
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
