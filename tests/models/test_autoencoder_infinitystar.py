@@ -14,6 +14,7 @@ from tests.infinitystar_fixtures import everything_expected, expected, facts, ma
 from videoar_pipelines.models.autoencoder_infinitystar import (
     AutoencoderInfinityStar,
     InfinityStarDownsampler,
+    InfinityStarRMSNorm,
     InfinityStarUpsampler,
     average_pairs,
     depth_to_space,
@@ -339,6 +340,16 @@ def test_pairs_are_averaged_and_the_first_frame_of_a_video_stays():
     assert average_pairs(frames, is_first_chunk=False).flatten().tolist() == [0.5, 2.5, 4.5]
     assert average_pairs(frames[:, :5], is_first_chunk=True).flatten().tolist() == [0, 1.5, 3.5]
     assert average_pairs(frames[:, :1], is_first_chunk=True).flatten().tolist() == [0]
+
+
+@pytest.mark.parametrize("size", [1e3, 1, 1e-8])
+def test_the_norm_counts_small_inputs_in_full(size):
+    norm = InfinityStarRMSNorm(8).requires_grad_(False)
+    norm.weight.copy_(torch.rand(8))
+    frames = torch.randn(1, 2, 8, 3, 3)
+    reference = F.normalize(frames, dim=2) * 8**0.5 * norm.weight[:, None, None]
+    torch.testing.assert_close(norm(frames * size), reference)
+    assert not norm(torch.zeros(1, 2, 8, 3, 3)).any()
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4])
