@@ -62,7 +62,7 @@ RENAMES = (
 # What nothing reads when a video is encoded or decoded.
 DROPPED = (
     r"proj_(down|up)_two\.(weight|bias)",  # of a second branch in training
-    r"quantize[r]?\.lfq_(semantic|detail)\.mask",  # powers of two that number the codes; one quantiser under two names
+    r"quantizer?\.lfq_(semantic|detail)\.mask",  # powers of two that number the codes; one quantiser under two names
 )
 
 

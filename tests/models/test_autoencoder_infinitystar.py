@@ -308,6 +308,15 @@ def test_a_generator_draws_from_the_posterior(model):
     assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], mean)
 
 
+def test_what_is_drawn_has_the_mean_and_deviation_of_the_posterior(model):
+    generator = torch.Generator().manual_seed(0)
+    output = model.encode(public_video(), generator)
+    generator.manual_seed(0)
+    noise = [torch.randn(1, 64, 1, 4, 7, generator=generator) for _ in range(5)]
+    z = output.latent_dist.mean + output.latent_dist.std * torch.cat(noise, dim=2)
+    torch.testing.assert_close(output.latents, model.posterior_to_latents(z), **ROUNDING)
+
+
 def test_drawing_in_chunks_equals_drawing_at_once(model):
     video = make_video(batch_size=2)
     at_once = model.encode(video, torch.Generator().manual_seed(0)).latents
