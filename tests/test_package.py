@@ -12,6 +12,7 @@ import videoar_pipelines
 
 
 PUBLIC_CLASSES = [
+    "AutoencoderInfinityStar",
     "AutoencoderVideoAR",
     "VideoARImageToVideoPipeline",
     "VideoARPipeline",

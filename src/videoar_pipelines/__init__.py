@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 # Where each public class lives.
 _PUBLIC_CLASSES = {
+    "AutoencoderInfinityStar": "models.autoencoder_infinitystar",
     "AutoencoderVideoAR": "models.autoencoder_videoar",
     "VideoARTransformer3DModel": "models.transformer_videoar",
     "VideoARScheduler": "schedulers.scheduling_videoar",
