@@ -19,6 +19,10 @@ PUBLIC_CLASSES = [
     "VideoARPipelineOutput",
     "VideoARScheduler",
     "VideoARStream",
+    "FrameSampler",
+    "PromptStates",
+    "SamplingOptions",
+    "SamplingStep",
     "VideoARTransformer3DModel",
     "VideoARVideoToVideoPipeline",
 ]

@@ -24,6 +24,10 @@ _PUBLIC_CLASSES = {
     "VideoARImageToVideoPipeline": "pipelines.pipeline_videoar_image2video",
     "VideoARVideoToVideoPipeline": "pipelines.pipeline_videoar_video2video",
     "VideoARStream": "pipelines.video_stream",
+    "FrameSampler": "pipelines.frame_sampler",
+    "PromptStates": "pipelines.frame_sampler",
+    "SamplingOptions": "schedulers.scheduling_videoar",
+    "SamplingStep": "schedulers.scheduling_videoar",
     "VideoARPipelineOutput": "pipelines.pipeline_output",
 }
 
