@@ -61,6 +61,7 @@ def parse_args(arguments=None):
     data.add_argument("--frame_stride", type=int, help="Instead of --clip_fps, take every so many-th frame.")
     data.add_argument("--clip_start", choices=CLIP_STARTS, help="Which part of a longer video (default: center).")
     data.add_argument("--keep_real_clips", action="store_true", help="Write the whole real clips to real/ too.")
+    parser.set_defaults(condition_columns=None)  # a flag of the same room; conditions of frames are not read here
     args = parser.parse_args(arguments)
     check_args(args)
     return args
