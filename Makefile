@@ -3,6 +3,7 @@
 #
 #   make generate PROMPT="a red circle moves to the right"    text to video, into outputs/
 #   make test                                                 the test suite
+#   make test-fast                                            models, schedulers, pipelines and other units only
 #   make style                                                format and fix the code
 #   make quality                                              check the code without changing it
 
@@ -16,11 +17,12 @@ GENERATE_ARGS ?=
 
 WORKERS ?= 2
 TESTS ?= tests
+FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/docs tests/test_architecture.py tests/test_package.py
 
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
 
-.PHONY: generate test style quality
+.PHONY: generate test test-fast style quality
 .NOTPARALLEL:
 
 generate: $(VENV)/.installed
@@ -29,6 +31,9 @@ generate: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q $(TESTS)
+
+test-fast: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q -m "not slow and not gpu" $(FAST_TESTS)
 
 style: $(VENV)/.installed-quality
 	$(VENV)/bin/ruff check --fix .

@@ -36,7 +36,7 @@ from measuring import (
 from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
 from videoar_pipelines.training.attention_masks import training_attention_mask
-from videoar_pipelines.training.losses import bit_cross_entropy
+from videoar_pipelines.training.transformer_step import bit_cross_entropy
 
 
 MASKS = ("boolean", "flex")
@@ -96,7 +96,7 @@ def benchmark(transformer: VideoARTransformer3DModel, mask: str, batch_size: int
     step = make_step(transformer, layout, mask, batch_size, args)
     seconds = median_seconds(step, args)
 
-    num_tokens = len(layout.token_ids)
+    num_tokens = len(layout.blocks)
     visible_share = block_causal_mask(layout.blocks, layout.blocks).float().mean().item()
     flops = 3 * step_flops(transformer, num_tokens, num_tokens, batch_size, visible_share)
     row = {

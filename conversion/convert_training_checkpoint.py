@@ -28,7 +28,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from videoar_pipelines.training.training_state import STATE_FOLDER
+from videoar_pipelines.training.checkpoints import STATE_FOLDER
 
 
 # What `--weights` chooses: where the training scripts keep the tensors of a model.

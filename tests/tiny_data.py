@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videoar_pipelines.training.data import add_data_arguments
+from videoar_pipelines.data.sources import add_data_arguments
 from videoar_pipelines.utils import save_video
 
 

@@ -24,7 +24,7 @@ import torch
 from sentencepiece import sentencepiece_model_pb2
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-from videoar_pipelines.training.moving_shapes import canonical_caption, caption_for, draw_clip
+from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

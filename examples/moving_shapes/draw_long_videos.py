@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, VideoARVideoToVideoPipeline
-from videoar_pipelines.evaluation.moving_shapes_judge import judge_windows
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, canonical_caption, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import canonical_caption, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import accuracy, judge_windows
 from videoar_pipelines.utils import save_contact_sheet, save_line_plot
 
 
@@ -63,7 +63,7 @@ def draw_given_frames(pipe: VideoARPipeline, args) -> None:
 def accuracy_over_time(pipe: VideoARPipeline, way: dict, args) -> dict[str, list[float]]:
     """For every attribute, and for all of them together, the share of videos that are right, in every 17 frames."""
     clips = [draw_clip(index, args.seed, "train") for index in range(args.num_prompts)]
-    verdicts = []  # for every video, for every 17 frames, for every attribute
+    verdicts = []  # for every video, one for every 17 frames
     for start in range(0, len(clips), args.batch_size):
         batch = clips[start : start + args.batch_size]
         videos = pipe(
@@ -75,10 +75,9 @@ def accuracy_over_time(pipe: VideoARPipeline, way: dict, args) -> dict[str, list
             **way,
         ).frames
         for video, clip in zip(videos.float().cpu(), batch):
-            verdicts.append([list(verdict.values()) for verdict in judge_windows(video, clip)])
-    is_right = torch.tensor(verdicts)  # (videos, times, attributes)
-    shares = {name: is_right[..., index] for index, name in enumerate(ATTRIBUTES)} | {"all": is_right.all(dim=-1)}
-    return {name: [round(share, 3) for share in right.double().mean(dim=0).tolist()] for name, right in shares.items()}
+            verdicts.append(judge_windows(video, clip))
+    scores = [accuracy(at_one_time) for at_one_time in zip(*verdicts)]
+    return {name: [round(score[name], 3) for score in scores] for name in scores[0]}
 
 
 def main(args):

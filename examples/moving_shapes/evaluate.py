@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from videoar_pipelines import VideoARPipeline
-from videoar_pipelines.evaluation.moving_shapes_judge import judge
-from videoar_pipelines.training.moving_shapes import ATTRIBUTES, caption_for, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import caption_for, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.judge import accuracy, judge
 
 
 def parse_args(arguments=None):
@@ -53,13 +53,7 @@ def use_one_thread() -> None:
 
 def score(videos: list[torch.Tensor], expected: list[dict[str, str]], pool: ProcessPoolExecutor) -> dict[str, float]:
     """Share of right verdicts for every attribute, and for all that were asked for of a video."""
-    verdicts = list(pool.map(judge, videos, expected))
-    scores = {}
-    for attribute in ATTRIBUTES:
-        relevant = [verdict[attribute] for verdict in verdicts if attribute in verdict]
-        scores[attribute] = sum(relevant) / max(1, len(relevant))
-    scores["all"] = sum(all(verdict.values()) for verdict in verdicts) / len(verdicts)
-    return scores
+    return accuracy(list(pool.map(judge, videos, expected)))
 
 
 @torch.no_grad()

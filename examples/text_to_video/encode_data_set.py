@@ -29,14 +29,11 @@ import torch
 from tqdm.auto import tqdm
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
-from videoar_pipelines.models.quantization import latents_to_maps
-from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.bucket_batches import SkippedClips
-from videoar_pipelines.training.components import encode_captions, load_text_models
-from videoar_pipelines.training.data import add_clip_arguments, open_clips, read_table
-from videoar_pipelines.training.manifest import fingerprint_of_rows
-from videoar_pipelines.training.token_shards import (
+from videoar_pipelines.data.batches import SkippedClips
+from videoar_pipelines.data.clips import read_in_order
+from videoar_pipelines.data.manifest import fingerprint_of_rows
+from videoar_pipelines.data.sources import add_clip_arguments, open_clips, read_table
+from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
     fingerprint_of,
@@ -45,7 +42,10 @@ from videoar_pipelines.training.token_shards import (
     shard_path,
     shard_rows,
 )
-from videoar_pipelines.training.video_dataset import read_in_order
+from videoar_pipelines.models.quantization import latents_to_maps
+from videoar_pipelines.models.text_encoding import encode_text
+from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
+from videoar_pipelines.training.components import load_text_models
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -138,13 +138,13 @@ def load_models(args):
         config = {}
         if args.pretrained_pipeline is not None:
             config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
-    tokenizer = text_encoder = None
+    text_tokenizer = text_encoder = None
     if not args.no_text_states:
         dtype = torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32
-        tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, dtype)
+        text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, dtype)
         text_encoder.to(args.device).eval().requires_grad_(False)
     vae.to(args.device).eval().requires_grad_(False)
-    return vae, VideoARScheduler.from_config(config), tokenizer, text_encoder
+    return vae, VideoARScheduler.from_config(config), text_tokenizer, text_encoder
 
 
 def make_settings(args, num_shards, table, vae, scheduler, text_encoder):
@@ -156,7 +156,7 @@ def make_settings(args, num_shards, table, vae, scheduler, text_encoder):
         text_encoder_fingerprint=None if text_encoder is None else fingerprint_of(text_encoder),
         max_text_length=None if text_encoder is None else args.max_sequence_length,
         num_bits=vae.config.latent_channels,
-        stores_latents=args.store_features,
+        stores_features=args.store_features,
         num_frames=args.num_frames,
         num_latent_frames=(args.num_frames - 1) // vae.temporal_compression_ratio + 1,
         scale_schedules={
@@ -181,7 +181,7 @@ def autocast(args):
 
 
 @torch.no_grad()
-def encode_shard(args, shard_index, settings, table, vae, tokenizer, text_encoder):
+def encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_encoder):
     # 1. What there is
     rows = shard_rows(shard_index, settings.num_shards, settings.num_rows)
     clips = open_clips(args, table, args.seed, rows)
@@ -199,8 +199,8 @@ def encode_shard(args, shard_index, settings, table, vae, tokenizer, text_encode
         if levels:
             video = levels_to_video(torch.from_numpy(np.stack(levels)).to(args.device))
             with autocast(args):
-                latents = round_features(vae.encode(video).latents)
-            bits = latents_to_maps(latents, settings.schedule_of(request.bucket)).bits
+                features = round_features(vae.encode(video).latents)
+            bits = latents_to_maps(features, settings.schedule_of(request.bucket)).bits
         index = 0
         for row, result in zip(request.rows.tolist(), results):
             if isinstance(result, str):
@@ -208,7 +208,7 @@ def encode_shard(args, shard_index, settings, table, vae, tokenizer, text_encode
                 skipped.add(row, clips.files[row], result)
             else:
                 one = slice(index, index + 1)
-                writer.add_clip(row, [scale_bits[one] for scale_bits in bits], latents[one])
+                writer.add_clip(row, [scale_bits[one] for scale_bits in bits], features[one])
                 described.add(row)
                 index += 1
         progress.update(len(results))
@@ -220,10 +220,15 @@ def encode_shard(args, shard_index, settings, table, vae, tokenizer, text_encode
         described = sorted(described)
         for start in range(0, len(described), args.batch_size):
             batch = described[start : start + args.batch_size]
-            captions = [clean_prompt(clips.captions[row]) for row in batch]
+            captions = [clips.captions[row] for row in batch]
             with autocast(args):
-                states, mask = encode_captions(
-                    captions, tokenizer, text_encoder, args.max_sequence_length, torch.device(args.device)
+                states, mask = encode_text(
+                    text_tokenizer,
+                    text_encoder,
+                    captions,
+                    args.max_sequence_length,
+                    padding="max_length",
+                    warns_of_cuts=False,
                 )
             for row, row_states, row_mask in zip(batch, states, mask):
                 writer.add_text(row, row_states[row_mask])
@@ -236,7 +241,7 @@ def main(args):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     shard_indices, num_shards = choose_shards(args.shard_index, args.num_shards, os.environ)
-    vae, scheduler, tokenizer, text_encoder = load_models(args)
+    vae, scheduler, text_tokenizer, text_encoder = load_models(args)
     table = read_table(args, args.split)
     if num_shards > len(table):
         raise ValueError(f"`--num_shards` is {num_shards}, but the data set has {len(table)} rows: pass at most that.")
@@ -245,7 +250,7 @@ def main(args):
     for shard_index in shard_indices:
         path = shard_path(args.output_dir, shard_index)
         if not path.exists():
-            encode_shard(args, shard_index, settings, table, vae, tokenizer, text_encoder)
+            encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_encoder)
             continue
         differences = settings.differences(read_settings(path))
         if differences:

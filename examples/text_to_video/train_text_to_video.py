@@ -18,26 +18,45 @@ from contextlib import ExitStack
 
 import torch
 from diffusers.models.attention_dispatch import attention_backend
-from diffusers.optimization import get_scheduler
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
-from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
+from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
+from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
+    check_frame_conditions,
     decided_transformer_config,
-    encode_captions,
     load_text_models,
     transformer_config,
 )
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
-from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
-from videoar_pipelines.training.losses import SCALE_WEIGHTINGS, bit_cross_entropy, bit_metrics
+from videoar_pipelines.training.loop import (
+    TrainingLoop,
+    end_run,
+    hardware_name,
+    log_images,
+    shared_objects,
+    start_run,
+    start_trackers,
+)
+from videoar_pipelines.training.optimization import (
+    make_average,
+    make_lr_schedule,
+    make_optimizer,
+    take_step,
+    update_average,
+)
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model, split_sequences
-from videoar_pipelines.training.teacher_forcing import corruption_strength, predict_bits, sample_validation_videos
-from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
+from videoar_pipelines.training.transformer_step import (
+    SCALE_WEIGHTINGS,
+    TransformerStepOptions,
+    bit_metrics,
+    corruption_strength,
+    transformer_step,
+)
+from videoar_pipelines.training.validation_videos import sample_validation_videos
 
 
 logger = logging.getLogger(__name__)
@@ -107,7 +126,7 @@ def parse_args(arguments=None):
 
 
 def load_models(args, accelerator):
-    """The pipeline's components; what is not trained is frozen, and in bfloat16 where training is."""
+    """The pipeline's components by name; what is not trained is frozen, and in bfloat16 where training is."""
 
     def source(own, subfolder):
         return {
@@ -117,7 +136,7 @@ def load_models(args, accelerator):
 
     device, is_bfloat16 = accelerator.device, accelerator.mixed_precision == "bf16"
     frozen_dtype = torch.bfloat16 if is_bfloat16 and not args.train_text_encoder else torch.float32
-    tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, frozen_dtype)
+    text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, frozen_dtype)
     text_encoder.train(args.train_text_encoder).requires_grad_(args.train_text_encoder).to(device)
     vae = AutoencoderVideoAR.from_pretrained(**source(args.vae, "vae")).to(device).eval().requires_grad_(False)
 
@@ -144,7 +163,14 @@ def load_models(args, accelerator):
         transformer = VideoARTransformer3DModel.from_config(config)
         transformer.initialize_weights(torch.Generator().manual_seed(args.seed))
     check_components(transformer.config, vae, text_encoder, scheduler, args.max_sequence_length)
-    return tokenizer, text_encoder, vae, scheduler, transformer
+    check_frame_conditions(transformer.config, args.condition_columns)
+    return {
+        "tokenizer": text_tokenizer,
+        "text_encoder": text_encoder,
+        "vae": vae,
+        "transformer": transformer,
+        "scheduler": scheduler,
+    }
 
 
 def main(args):
@@ -165,7 +191,8 @@ def train(accelerator, args):
         )
 
     # 1. Models
-    tokenizer, text_encoder, vae, scheduler, transformer = load_models(args, accelerator)
+    components = load_models(args, accelerator)
+    vae, transformer, scheduler = components["vae"], components["transformer"], components["scheduler"]
     transformer.train()
     if args.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -175,7 +202,7 @@ def train(accelerator, args):
         split_sequences(transformer, degree)
     trained = {"transformer": transformer}
     if args.train_text_encoder:
-        trained["text_encoder"] = text_encoder
+        trained["text_encoder"] = components["text_encoder"]
     if args.fsdp:
         for model in trained.values():
             shard_model(model.to(device))
@@ -185,20 +212,8 @@ def train(accelerator, args):
 
     # 2. Optimiser, averages, data
     parameters = [parameter for model in trained.values() for parameter in model.parameters()]
-    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-    not_decayed = [parameter for parameter in parameters if parameter.ndim < 2]
-    bare_optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": not_decayed, "weight_decay": 0.0}],
-        args.learning_rate,
-        (args.adam_beta1, args.adam_beta2),
-        fused=True,
-    )
-    lr_scheduler = get_scheduler(
-        args.lr_scheduler,
-        bare_optimizer,
-        num_warmup_steps=args.lr_warmup_steps,
-        num_training_steps=args.max_train_steps,
-    )
+    bare_optimizer = make_optimizer(parameters, args)
+    lr_scheduler = make_lr_schedule(bare_optimizer, args)
     optimizer = accelerator.prepare(bare_optimizer)
     averages = {name: make_average(model, args.ema_decay) for name, model in trained.items()}
     batches = make_batches(
@@ -211,16 +226,22 @@ def train(accelerator, args):
         log_dir=args.output_dir,
         vae=vae,
         scheduler=scheduler,
-        text_encoder=None if args.train_text_encoder else text_encoder,
+        text_encoder=None if args.train_text_encoder else components["text_encoder"],
     )
-    shared = {"lr_scheduler": lr_scheduler}
-    if accelerator.scaler is not None:
-        shared["scaler"] = accelerator.scaler
+    shared = shared_objects(accelerator, lr_scheduler)
     state = TrainingState(trained, [bare_optimizer], averages, shared, {"data": batches})
-    if args.report_to != "none":
-        accelerator.init_trackers("text_to_video", {key: str(value) for key, value in vars(args).items()})
+    start_trackers(accelerator, args, "text_to_video")
 
     # 3. Train
+    options = TransformerStepOptions(
+        max_sequence_length=args.max_sequence_length,
+        train_text_encoder=args.train_text_encoder,
+        text_drop_probability=args.text_drop_probability,
+        attention=attention,
+        window=args.frame_window,
+        frame_mask_probability=args.frame_mask_probability,
+        scale_weighting=args.scale_weighting,
+    )
     backend = attention_backend("flex" if attention == "flex" else "native")
     with backend, TrainingLoop(accelerator, state, args, degree) as loop:
         for step in loop:
@@ -229,53 +250,31 @@ def train(accelerator, args):
                 batch = next(batches)
                 with accelerator.accumulate(*wrapped.values()):
                     with accelerator.autocast():
-                        maps = batch_to_maps(batch, scheduler, vae, strength)
-                        if "text_states" in batch and not args.train_text_encoder:
-                            text_states, text_mask = batch["text_states"], batch["text_mask"]
-                        else:
-                            with torch.set_grad_enabled(args.train_text_encoder):
-                                captions = [clean_prompt(caption) for caption in batch["captions"]]
-                                text_states, text_mask = encode_captions(
-                                    captions,
-                                    tokenizer,
-                                    wrapped.get("text_encoder", text_encoder),
-                                    args.max_sequence_length,
-                                    device,
-                                )
-                        logits, target_bits = predict_bits(
+                        output = transformer_step(
+                            batch,
                             wrapped["transformer"],
                             scheduler,
-                            maps,
-                            text_states,
-                            text_mask,
-                            args.text_drop_probability,
-                            attention,
-                            args.frame_window,
-                            args.frame_mask_probability,
+                            vae,
+                            components["tokenizer"],
+                            wrapped.get("text_encoder", components["text_encoder"]),
+                            options,
+                            strength,
                         )
-                    scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
-                    loss = bit_cross_entropy(logits, target_bits, scale_schedule, args.scale_weighting)
                     # Gradients are averaged over all processes; those that share a sequence each hold a part of them.
-                    accelerator.backward(loss * degree)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                loop.watch(batch, loss=loss)
+                    norm = take_step(accelerator, output.loss * degree, optimizer, parameters, args.max_grad_norm)
+                loop.watch(batch, loss=output.loss)
             for name, model in trained.items():
                 update_average(averages[name], model)
             loop.watch_gradients(gradient_norm=norm)
 
             if loop.is_logging_step:
                 values = {"lr": lr_scheduler.get_last_lr()[0], "corruption_strength": strength}
-                values |= bit_metrics(logits, target_bits, scale_schedule)
+                values |= bit_metrics(output.logits, output.target_bits, output.scale_schedule)
                 loop.log(values, show=("token_accuracy/scale_0",))
             if loop.is_validation_step:
                 with ExitStack() as stack:
                     stack.enter_context(attention_backend("native"))
-                    pipeline = averaged_pipeline(
-                        stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler
-                    )
+                    pipeline = averaged_pipeline(stack, accelerator, trained, averages, components)
                     if accelerator.is_main_process:
                         validate(args, accelerator, pipeline, batch["captions"], loop.step)
                 accelerator.wait_for_everyone()
@@ -283,12 +282,12 @@ def train(accelerator, args):
 
     # 4. Save the pipeline with the averaged weights
     with ExitStack() as stack:
-        pipeline = averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler)
+        pipeline = averaged_pipeline(stack, accelerator, trained, averages, components)
         if accelerator.is_main_process and not loop.is_stopped:
             save_pipeline(args, accelerator, pipeline, loop)
 
 
-def averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_encoder, vae, scheduler):
+def averaged_pipeline(stack, accelerator, trained, averages, components):
     """A pipeline with averaged weights on the main process, until `stack` is closed."""
     models = {
         name: stack.enter_context(averaged_weights(model, averages[name], accelerator.is_main_process))
@@ -297,10 +296,7 @@ def averaged_pipeline(stack, accelerator, trained, averages, tokenizer, text_enc
     # Compiled for whole sequences; a cached step has other shapes.
     stack.callback(torch.compiler.set_stance, "default")
     torch.compiler.set_stance("force_eager")
-    if not accelerator.is_main_process:
-        return None
-    components = {"text_encoder": text_encoder} | models
-    return VideoARPipeline(tokenizer=tokenizer, vae=vae, scheduler=scheduler, **components)
+    return VideoARPipeline(**components | models) if accelerator.is_main_process else None
 
 
 def validate(args, accelerator, pipeline, captions, step):

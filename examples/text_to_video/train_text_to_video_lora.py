@@ -14,27 +14,36 @@ import argparse
 import logging
 
 import torch
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import _collate_lora_metadata, cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from videoar_pipelines import VideoARPipeline
-from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
+from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
-from videoar_pipelines.training.components import encode_captions
-from videoar_pipelines.training.data import add_data_arguments, batch_to_maps, make_batches
-from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
-from videoar_pipelines.training.losses import bit_cross_entropy, bit_metrics
-from videoar_pipelines.training.publishing import push_to_hub, save_model_card
-from videoar_pipelines.training.sharding import averaged_weights
-from videoar_pipelines.training.teacher_forcing import predict_bits, sample_validation_videos
-from videoar_pipelines.training.training_state import (
-    TrainingState,
+from videoar_pipelines.training.checkpoints import TrainingState
+from videoar_pipelines.training.components import check_frame_conditions
+from videoar_pipelines.training.loop import (
+    TrainingLoop,
+    end_run,
+    hardware_name,
+    log_images,
+    shared_objects,
+    start_run,
+    start_trackers,
+)
+from videoar_pipelines.training.optimization import (
     make_average,
+    make_lr_schedule,
+    make_optimizer,
+    take_step,
     trainable_parameters,
     update_average,
 )
+from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.sharding import averaged_weights
+from videoar_pipelines.training.transformer_step import TransformerStepOptions, bit_metrics, transformer_step
+from videoar_pipelines.training.validation_videos import sample_validation_videos
 
 
 logger = logging.getLogger(__name__)
@@ -94,6 +103,7 @@ def train(accelerator, args):
     frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
     vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
+    check_frame_conditions(transformer.config, args.condition_columns)
     for model in (pipeline.text_encoder, vae, transformer):
         model.requires_grad_(False)
     transformer.add_adapter(
@@ -109,19 +119,11 @@ def train(accelerator, args):
     transformer.train()
     if args.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
-    max_sequence_length = args.max_sequence_length or transformer.config.max_text_length
 
     # 2. Optimiser, averages, data
     parameters = [parameter for _, parameter in trainable_parameters(transformer)]
-    bare_optimizer = torch.optim.AdamW(
-        parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), weight_decay=args.weight_decay
-    )
-    lr_scheduler = get_scheduler(
-        args.lr_scheduler,
-        bare_optimizer,
-        num_warmup_steps=args.lr_warmup_steps,
-        num_training_steps=args.max_train_steps,
-    )
+    bare_optimizer = make_optimizer(parameters, args)
+    lr_scheduler = make_lr_schedule(bare_optimizer, args)
     wrapped, optimizer = accelerator.prepare(transformer, bare_optimizer)
     average = make_average(transformer, args.ema_decay)
     batches = make_batches(
@@ -136,54 +138,48 @@ def train(accelerator, args):
         scheduler=scheduler,
         text_encoder=pipeline.text_encoder,
     )
-    shared = {"lr_scheduler": lr_scheduler}
-    if accelerator.scaler is not None:
-        shared["scaler"] = accelerator.scaler
     state = TrainingState(
         {"transformer": transformer},
         [bare_optimizer],
         {"transformer": average},
-        shared,
+        shared_objects(accelerator, lr_scheduler),
         {"data": batches},
         save_extra=lambda folder: save_lora(transformer, folder),
     )
-    if args.report_to != "none":
-        accelerator.init_trackers("text_to_video_lora", {key: str(value) for key, value in vars(args).items()})
+    start_trackers(accelerator, args, "text_to_video_lora")
     num_weights = sum(parameter.numel() for parameter in parameters)
     logger.info("%.2f million weights in LoRA layers of rank %d.", num_weights / 1e6, args.rank)
 
     # 3. Train
+    strength = 0.0 if args.no_error_correction else 1.0
+    options = TransformerStepOptions(
+        max_sequence_length=args.max_sequence_length or transformer.config.max_text_length,
+        text_drop_probability=args.text_drop_probability,
+    )
     with TrainingLoop(accelerator, state, args) as loop:
         for _ in loop:
             for _ in range(args.gradient_accumulation_steps):
                 batch = next(batches)
                 with accelerator.accumulate(wrapped):
                     with accelerator.autocast():
-                        maps = batch_to_maps(batch, scheduler, vae, 0.0 if args.no_error_correction else 1.0)
-                        if "text_states" in batch:
-                            text_states, text_mask = batch["text_states"], batch["text_mask"]
-                        else:
-                            captions = [clean_prompt(caption) for caption in batch["captions"]]
-                            text_states, text_mask = encode_captions(
-                                captions, pipeline.tokenizer, pipeline.text_encoder, max_sequence_length, device
-                            )
-                        logits, target_bits = predict_bits(
-                            wrapped, scheduler, maps, text_states, text_mask, args.text_drop_probability
+                        output = transformer_step(
+                            batch,
+                            wrapped,
+                            scheduler,
+                            vae,
+                            pipeline.tokenizer,
+                            pipeline.text_encoder,
+                            options,
+                            strength,
                         )
-                    scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
-                    loss = bit_cross_entropy(logits, target_bits, scale_schedule)
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(parameters, args.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                loop.watch(batch, loss=loss)
+                    norm = take_step(accelerator, output.loss, optimizer, parameters, args.max_grad_norm)
+                loop.watch(batch, loss=output.loss)
             update_average(average, transformer)
             loop.watch_gradients(gradient_norm=norm)
 
             if loop.is_logging_step:
-                values = {"lr": lr_scheduler.get_last_lr()[0]} | bit_metrics(logits, target_bits, scale_schedule)
-                loop.log(values, show=("token_accuracy/scale_0",))
+                metrics = bit_metrics(output.logits, output.target_bits, output.scale_schedule)
+                loop.log({"lr": lr_scheduler.get_last_lr()[0]} | metrics, show=("token_accuracy/scale_0",))
             if loop.is_validation_step and args.validation_prompts:
                 with averaged_weights(transformer, average, accelerator.is_main_process):
                     if accelerator.is_main_process:

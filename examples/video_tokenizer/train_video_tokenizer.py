@@ -17,23 +17,34 @@ import logging
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
-from diffusers.optimization import get_scheduler
 from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
+from videoar_pipelines.data.sources import SPLITS, add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
-from videoar_pipelines.training.data import SPLITS, add_data_arguments, make_batches
+from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.discriminator import (
     ADVERSARIAL_LOSSES,
     LeCamRegularizer,
     VideoPatchDiscriminator,
-    adaptive_weight,
     discriminator_balance,
-    discriminator_loss,
-    generator_loss,
 )
-from videoar_pipelines.training.loop import TrainingLoop, end_run, hardware_name, log_images, start_run
+from videoar_pipelines.training.loop import (
+    TrainingLoop,
+    end_run,
+    hardware_name,
+    log_images,
+    shared_objects,
+    start_run,
+    start_trackers,
+)
+from videoar_pipelines.training.optimization import (
+    make_average,
+    make_lr_schedule,
+    make_optimizer,
+    take_step,
+    update_average,
+)
 from videoar_pipelines.training.perceptual import PerceptualLoss
 from videoar_pipelines.training.publishing import push_to_hub, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model
@@ -43,12 +54,17 @@ from videoar_pipelines.training.tokenizer_metrics import (
     comparison_grid,
     peak_signal_to_noise_ratio,
     quality_by_scales,
-    random_scale_mask,
     reconstructions_by_scales,
     round_trip_flips,
     usage_picture,
 )
-from videoar_pipelines.training.training_state import TrainingState, make_average, update_average
+from videoar_pipelines.training.tokenizer_step import (
+    ADVERSARIAL_WEIGHT_MODES,
+    RECONSTRUCTION_LOSSES,
+    TokenizerObjective,
+    discriminator_step,
+    generator_step,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -70,7 +86,7 @@ def parse_args(arguments=None):
     model.add_argument("--scheduler_config", type=model_config, default={}, help="JSON: for its scale schedules.")
 
     terms = parser.add_argument_group("objective")
-    terms.add_argument("--reconstruction_loss", choices=["l1", "l2"], default="l2")
+    terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
     terms.add_argument("--reconstruction_weight", type=float, default=1.0)
     terms.add_argument("--perceptual_weight", type=float, default=1.0)
     terms.add_argument("--vgg_weights", help="torchvision's VGG16 file; the perceptual term is off without it.")
@@ -79,7 +95,7 @@ def parse_args(arguments=None):
     terms.add_argument("--entropy_weight", type=float, default=0.0)
     terms.add_argument("--scale_drop_probability", type=float, default=0.0, help="Share of clips without fine scales.")
     terms.add_argument("--adversarial_weight", type=float, default=0.0, help="0 trains without a discriminator.")
-    terms.add_argument("--adversarial_weight_mode", choices=["fixed", "adaptive"], default="fixed")
+    terms.add_argument("--adversarial_weight_mode", choices=ADVERSARIAL_WEIGHT_MODES, default="fixed")
     terms.add_argument("--adversarial_loss", choices=ADVERSARIAL_LOSSES, default="hinge")
     terms.add_argument("--adversarial_start_step", type=int, default=0)
     terms.add_argument("--lecam_weight", type=float, default=0.001)
@@ -102,6 +118,21 @@ def parse_args(arguments=None):
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
         )
     return args
+
+
+def objective_from(args):
+    return TokenizerObjective(
+        reconstruction_loss=args.reconstruction_loss,
+        reconstruction_weight=args.reconstruction_weight,
+        perceptual_weight=args.perceptual_weight,
+        commitment_weight=args.commitment_weight,
+        entropy_weight=args.entropy_weight,
+        scale_drop_probability=args.scale_drop_probability,
+        adversarial_weight=args.adversarial_weight,
+        adversarial_weight_mode=args.adversarial_weight_mode,
+        adversarial_loss=args.adversarial_loss,
+        lecam_weight=args.lecam_weight,
+    )
 
 
 def validate(vae, videos, scheduler, folder, step):
@@ -163,31 +194,25 @@ def train(accelerator, args):
     trains_discriminator = args.adversarial_weight > 0
 
     # 2. Optimisers, averages, data
-    betas = (args.adam_beta1, args.adam_beta2)
-    optimizer = torch.optim.AdamW(vae.parameters(), args.learning_rate, betas, weight_decay=args.weight_decay)
-    lr_scheduler = get_scheduler(
-        args.lr_scheduler,
-        optimizer,
-        num_warmup_steps=args.lr_warmup_steps,
-        num_training_steps=args.max_train_steps,
-    )
-    models, optimizers, shared = {"vae": vae}, [optimizer], {"lr_scheduler": lr_scheduler}
+    parameters = list(vae.parameters())
+    bare_optimizer = make_optimizer(parameters, args)
+    lr_scheduler = make_lr_schedule(bare_optimizer, args)
+    models, optimizers = {"vae": vae}, [bare_optimizer]
     if trains_discriminator:
         discriminator = VideoPatchDiscriminator(
             base_channels=args.discriminator_channels, num_layers=args.discriminator_layers
         )
         lecam = LeCamRegularizer(args.lecam_decay).to(device)
-        discriminator_optimizer = torch.optim.AdamW(
-            discriminator.parameters(), args.discriminator_learning_rate, betas, weight_decay=args.weight_decay
-        )
+        discriminator_parameters = list(discriminator.parameters())
+        bare_discriminator_optimizer = make_optimizer(discriminator_parameters, args, args.discriminator_learning_rate)
         models |= {"discriminator": discriminator, "lecam": lecam}
-        optimizers.append(discriminator_optimizer)
-        wrapped_discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
+        optimizers.append(bare_discriminator_optimizer)
+        wrapped_discriminator, discriminator_optimizer = accelerator.prepare(
+            discriminator, bare_discriminator_optimizer
+        )
     wrapped_vae = vae if args.fsdp else accelerator.prepare(vae)
-    optimizer = accelerator.prepare(optimizer)
+    optimizer = accelerator.prepare(bare_optimizer)
     average = make_average(vae, args.ema_decay)
-    if accelerator.scaler is not None:
-        shared["scaler"] = accelerator.scaler
     batches = make_batches(
         args,
         args.train_batch_size,
@@ -202,12 +227,12 @@ def train(accelerator, args):
     if accelerator.is_main_process:
         held_out = make_batches(args, args.train_batch_size, split=args.validation_split, log_dir=args.output_dir)
         held_out = [batch["pixel_values"] for batch in islice(held_out, args.validation_batches)]
+    shared = shared_objects(accelerator, lr_scheduler)
     state = TrainingState(models, optimizers, {"vae": average}, shared, {"data": batches})
-    if args.report_to != "none":
-        accelerator.init_trackers("video_tokenizer", {key: str(value) for key, value in vars(args).items()})
+    start_trackers(accelerator, args, "video_tokenizer")
 
     # 3. Train
-    distance = F.l1_loss if args.reconstruction_loss == "l1" else F.mse_loss
+    objective = objective_from(args)
     with TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
             is_adversarial = trains_discriminator and step >= args.adversarial_start_step
@@ -216,66 +241,48 @@ def train(accelerator, args):
                 video = batch["pixel_values"]
                 latent_size = (side // vae.spatial_compression_ratio for side in video.shape[-2:])
                 schedule = scheduler.get_scale_schedule(*latent_size)
-                scale_mask = None
-                if args.scale_drop_probability > 0:
-                    scale_mask = random_scale_mask(len(video), len(schedule), args.scale_drop_probability, device)
                 with accelerator.accumulate(wrapped_vae, *([wrapped_discriminator] if is_adversarial else [])):
                     # 3.1 The tokenizer
                     with accelerator.autocast():
-                        output = wrapped_vae(video, schedule, scale_mask)
-                        perceptual_loss = (
-                            perceptual(video, output.sample) if perceptual else torch.zeros((), device=device)
+                        output = generator_step(
+                            wrapped_vae,
+                            video,
+                            schedule,
+                            objective,
+                            perceptual,
+                            discriminator if is_adversarial else None,
+                            vae.decoder.conv_out.weight,
                         )
-                    reconstruction = output.sample.float()
-                    losses = {
-                        "reconstruction": args.reconstruction_weight * distance(reconstruction, video),
-                        "perceptual": args.perceptual_weight * perceptual_loss,
-                        "commitment": args.commitment_weight * output.commitment_loss,
-                        "entropy": args.entropy_weight * output.entropy_loss,
-                    }
-                    if is_adversarial:
-                        discriminator.requires_grad_(False)
-                        with accelerator.autocast():
-                            fake_logits = discriminator(reconstruction)
-                        discriminator.requires_grad_(True)
-                        adversarial = generator_loss(fake_logits.float(), args.adversarial_loss)
-                        balance = torch.ones((), device=device)
-                        if args.adversarial_weight_mode == "adaptive":
-                            on_pixels = losses["reconstruction"] + losses["perceptual"]
-                            balance = adaptive_weight(on_pixels, adversarial, vae.decoder.conv_out.weight)
-                        losses["adversarial"] = args.adversarial_weight * balance * adversarial
-                    loss = sum(losses.values())
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(vae.parameters(), args.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    norm = take_step(accelerator, output.loss, optimizer, parameters, args.max_grad_norm)
+                    terms = output.terms
 
                     # 3.2 The discriminator
                     if is_adversarial:
-                        both = torch.cat([video, reconstruction.detach()])
                         with accelerator.autocast():
-                            real_logits, fake_logits = wrapped_discriminator(both).float().chunk(2)
-                        losses["discriminator"] = discriminator_loss(real_logits, fake_logits, args.adversarial_loss)
-                        losses["lecam"] = args.lecam_weight * lecam(real_logits, fake_logits)
-                        accelerator.backward(losses["discriminator"] + losses["lecam"])
-                        lecam.update(real_logits, fake_logits)
-                        if accelerator.sync_gradients:
-                            accelerator.clip_grad_norm_(discriminator.parameters(), args.max_grad_norm)
-                        discriminator_optimizer.step()
-                        discriminator_optimizer.zero_grad()
-                loop.watch(batch, loss=loss, **{f"loss/{name}": value for name, value in losses.items()})
+                            judged = discriminator_step(
+                                wrapped_discriminator, lecam, video, output.reconstruction, objective
+                            )
+                        take_step(
+                            accelerator,
+                            judged.loss,
+                            discriminator_optimizer,
+                            discriminator_parameters,
+                            args.max_grad_norm,
+                        )
+                        terms = terms | judged.terms
+                loop.watch(batch, loss=output.loss, **{f"loss/{name}": value for name, value in terms.items()})
             update_average(average, vae)
             loop.watch_gradients(gradient_norm=norm)
 
             if loop.is_logging_step:
                 values = bit_statistics(output.bits) | {
-                    "psnr": peak_signal_to_noise_ratio(video, reconstruction),
-                    "latents_rms": output.latents.float().square().mean().sqrt().item(),
+                    "psnr": peak_signal_to_noise_ratio(video, output.reconstruction),
+                    "features_rms": output.features.float().square().mean().sqrt().item(),
                     "lr": lr_scheduler.get_last_lr()[0],
                 }
                 if is_adversarial:
-                    values |= discriminator_balance(real_logits, fake_logits) | {"adaptive_weight": balance.item()}
+                    values |= discriminator_balance(judged.real_logits, judged.fake_logits)
+                    values["adaptive_weight"] = output.adaptive_weight.item()
                 loop.log(values, show=("psnr",))
             if loop.is_validation_step:
                 with averaged_weights(vae, average, accelerator.is_main_process) as averaged:

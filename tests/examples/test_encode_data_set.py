@@ -21,11 +21,11 @@ from tests.tiny_data import (
     write_manifest,
 )
 from videoar_pipelines import VideoARScheduler
+from videoar_pipelines.data.sources import make_batches
+from videoar_pipelines.data.token_shards import read_settings, round_features
 from videoar_pipelines.models.quantization import flatten_bits
-from videoar_pipelines.pipelines.pipeline_videoar import clean_prompt
-from videoar_pipelines.training.components import encode_captions
-from videoar_pipelines.training.data import batch_to_maps, make_batches
-from videoar_pipelines.training.token_shards import read_settings, round_features
+from videoar_pipelines.models.text_encoding import encode_text
+from videoar_pipelines.training.transformer_step import batch_to_maps
 
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "text_to_video" / "encode_data_set.py"
@@ -96,11 +96,11 @@ def assert_same_training(from_files, from_shards, pipeline, strengths=(0.0, 1.0)
     for file_batch, shard_batch in zip(from_files, from_shards, strict=True):
         assert file_batch["captions"] == shard_batch["captions"] and file_batch["files"] == shard_batch["files"]
         assert "pixel_values" not in shard_batch
-        latents = round_features(pipeline.vae.encode(file_batch["pixel_values"]).latents)
+        features = round_features(pipeline.vae.encode(file_batch["pixel_values"]).latents)
         for strength in strengths:
             maps, shard_maps = (
                 batch_to_maps(batch, pipeline.scheduler, strength=strength, generator=torch.Generator().manual_seed(5))
-                for batch in ({"latents": latents}, shard_batch)
+                for batch in ({"features": features}, shard_batch)
             )
             assert torch.equal(flatten_bits(maps.bits), flatten_bits(shard_maps.bits))
             assert torch.equal(maps.latents, shard_maps.latents)
@@ -141,16 +141,39 @@ def test_several_sizes_and_a_rate_are_kept(encode, videos, pipeline, tmp_path):
 
 def test_text_states_are_those_of_the_text_encoder(shards, pipeline):
     for batch in take(make_source(shards, pipeline), 4):
-        captions = [clean_prompt(caption) for caption in batch["captions"]]
         with torch.no_grad():
-            states, mask = encode_captions(
-                captions, pipeline.tokenizer, pipeline.text_encoder, 16, torch.device("cpu")
+            states, mask = encode_text(
+                pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="max_length"
             )
         assert torch.equal(batch["text_mask"], mask) and not mask.all()
         assert batch["text_states"].dtype == torch.bfloat16
         # bfloat16 keeps eight bits.
         torch.testing.assert_close(batch["text_states"][mask].float(), states[mask], rtol=2**-8, atol=0)
         assert (batch["text_states"][~mask] == 0).all()
+
+
+def test_frame_conditions_of_shards_are_those_of_the_manifest(encode, videos, pipeline, tmp_path):
+    rows = [
+        {"file": str(videos / name), "caption": "a video", "action": [[number, 0.5], [number, 1.5]]}
+        for number, name in enumerate(TINY_VIDEOS)
+    ]
+    (videos / "actions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--condition_columns", "action", "--clip_start", "center")
+    shards = encode(tmp_path / "shards", "--store_features", *flags, data="actions.jsonl")
+    for more in ((), ("--image_ratio", 1)):
+        from_files = take(make_source(videos / "actions.jsonl", pipeline, *flags, *more), 4)
+        from_shards = take(make_source(shards, pipeline, "--condition_columns", "action", *more), 4)
+        assert_same_training(from_files, from_shards, pipeline)
+        for file_batch, shard_batch in zip(from_files, from_shards):
+            numbers = [list(TINY_VIDEOS).index(Path(file).name) for file in file_batch["files"]]
+            expected = torch.tensor([[[number, 0.5], [number, 1.5]] for number in numbers])
+            num_frames = 1 if more else 2
+            for batch in (file_batch, shard_batch):
+                assert batch["frame_conditions"]["action"].equal(expected[:, :num_frames])
+    with pytest.raises(ValueError, match="no frame condition 'speed'"):
+        make_source(shards, pipeline, "--condition_columns", "speed")
+    with pytest.raises(ValueError, match="`clip_start` is 'random': pass 'center'"):
+        make_source(videos / "actions.jsonl", pipeline, "--condition_columns", "action")
 
 
 def test_bits_alone_train_on_clean_maps_and_refuse_corruption(encode, videos, pipeline, tmp_path):
@@ -167,7 +190,7 @@ def test_a_token_of_bits_takes_its_bits(encode, tmp_path):
     shards = encode(tmp_path / "shards", "--store_features", data="manifest.csv")
     arrays = safetensors.torch.load_file(shards / "shard-00000.safetensors")
     assert arrays["bits"].dtype == torch.uint8 and arrays["bits"].shape == (len(TINY_VIDEOS) * 2 * 30,)
-    assert arrays["latents"].dtype == torch.float16 and arrays["latents"].shape == (len(TINY_VIDEOS) * 2 * 16 * 8,)
+    assert arrays["features"].dtype == torch.float16 and arrays["features"].shape == (len(TINY_VIDEOS) * 2 * 16 * 8,)
 
 
 def test_shards_resume_like_files(shards, pipeline):
@@ -224,7 +247,7 @@ def test_an_interrupted_shard_leaves_nothing(encode, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("videoar_pipelines.training.token_shards.save_file", stop)
+    monkeypatch.setattr("videoar_pipelines.data.token_shards.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         encode(tmp_path / "shards")
     assert list((tmp_path / "shards").iterdir()) == []

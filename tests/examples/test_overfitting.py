@@ -10,8 +10,8 @@ import torch
 from tests.examples.training_scripts import ENCODE_DATA_SET, TRAIN_TEXT_TO_VIDEO, run_script
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines import VideoARPipeline
-from videoar_pipelines.training.moving_shapes import draw_clip, render_clips
-from videoar_pipelines.training.token_shards import round_features
+from videoar_pipelines.data.token_shards import round_features
+from videoar_pipelines.moving_shapes.data_set import draw_clip, render_clips
 from videoar_pipelines.utils import load_video, save_video
 
 

@@ -25,7 +25,7 @@ from tests.examples.training_scripts import (
     save_tiny_pipeline,
     start_command,
 )
-from videoar_pipelines.training import training_state
+from videoar_pipelines.training import checkpoints
 from videoar_pipelines.training.loop import TrainingLoop
 
 
@@ -73,7 +73,7 @@ def kill_in_step_4():
 
 
 def kill_before_weights_are_written():
-    checkpoint = training_state.distributed_checkpoint
+    checkpoint = checkpoints.distributed_checkpoint
     kill_before(checkpoint, "save", lambda state, checkpoint_id, **options: "tmp-checkpoint-4" in checkpoint_id)
 
 
@@ -86,7 +86,7 @@ def kill_before_renaming():
 
 
 def kill_before_pruning():
-    kill_before(training_state, "list_checkpoints", lambda folder: (folder / "checkpoint-4").exists())
+    kill_before(checkpoints, "list_checkpoints", lambda folder: (folder / "checkpoint-4").exists())
 
 
 def kill_while_pruning():
@@ -95,7 +95,7 @@ def kill_while_pruning():
             shutil.move(folder / "training_state.json", folder.parent)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    training_state.shutil.rmtree = delete_half
+    checkpoints.shutil.rmtree = delete_half
 
 
 # What a child does before it runs a script, and the checkpoint it then leaves as the last.
@@ -110,8 +110,8 @@ MOMENTS = {
 
 
 def assert_continues_exactly(script, arguments, output_dir, never_killed, last):
-    checkpoints = training_state.list_checkpoints(output_dir)
-    assert checkpoints and checkpoints[-1][0] == last
+    written = checkpoints.list_checkpoints(output_dir)
+    assert written and written[-1][0] == last
     run_script(script, *arguments, "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
     assert_same_contents(read_checkpoint(never_killed / "checkpoint-6"), read_checkpoint(output_dir / "checkpoint-6"))
     assert not list(output_dir.glob("tmp-*"))
@@ -127,7 +127,7 @@ def test_a_run_killed_at_any_moment_continues_exactly(commands, never_killed, tm
 
     assert run_in_child(run) == -signal.SIGKILL
     assert_continues_exactly(TRAIN_TEXT_TO_VIDEO, arguments, tmp_path, never_killed[TRAIN_TEXT_TO_VIDEO], last)
-    assert [step for step, _ in training_state.list_checkpoints(tmp_path)] == [6]
+    assert [step for step, _ in checkpoints.list_checkpoints(tmp_path)] == [6]
 
 
 @pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_LORA], ids=lambda script: script.stem)
@@ -169,7 +169,7 @@ def test_a_run_continues_on_another_number_of_processes(commands, tmp_path, capl
     run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--max_train_steps", "2"))
     run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--resume_from_checkpoint", "checkpoint-2")
     assert "written by 2 processes and is continued by 1" in caplog.text
-    assert training_state.list_checkpoints(tmp_path)[-1][0] == 6
+    assert checkpoints.list_checkpoints(tmp_path)[-1][0] == 6
 
 
 def test_a_command_killed_from_outside_continues_exactly(commands, never_killed, tmp_path):
@@ -181,7 +181,7 @@ def test_a_command_killed_from_outside_continues_exactly(commands, never_killed,
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    last = training_state.list_checkpoints(tmp_path)[-1][0]
+    last = checkpoints.list_checkpoints(tmp_path)[-1][0]
     assert_continues_exactly(TRAIN_TOKENIZER, arguments, tmp_path, never_killed[TRAIN_TOKENIZER], last)
 
 
@@ -217,13 +217,13 @@ def test_all_processes_save_and_exit_when_one_gets_sigterm(commands, tmp_path):
         run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
 
     run_in_two_processes(run)
-    assert [step for step, _ in training_state.list_checkpoints(tmp_path)] == [3]
+    assert [step for step, _ in checkpoints.list_checkpoints(tmp_path)] == [3]
     assert not (tmp_path / "pipeline").exists()
 
 
 def test_only_the_asked_number_of_checkpoints_is_kept(never_killed):
     for folder in never_killed.values():
-        assert [step for step, _ in training_state.list_checkpoints(folder)] == [4, 6]
+        assert [step for step, _ in checkpoints.list_checkpoints(folder)] == [4, 6]
 
 
 def test_a_checkpoint_that_does_not_exist_is_an_error_that_names_those_that_do(commands, never_killed):

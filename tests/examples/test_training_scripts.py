@@ -34,7 +34,8 @@ from tests.examples.training_scripts import (
     save_tiny_pipeline,
     start_command,
 )
-from tests.tiny_data import make_frames, make_tiny_videos
+from tests.tiny_components import make_tiny_transformer
+from tests.tiny_data import TINY_VIDEOS, make_frames, make_tiny_videos
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.training import publishing
 from videoar_pipelines.training.perceptual import VGG16Features
@@ -208,6 +209,28 @@ def test_token_shards_and_the_videos_they_were_made_from_train_alike(
         losses[name] = [line["loss"] for line in read_metrics(output_dir)]
     # Text states are stored in bfloat16.
     assert losses["shards"] == pytest.approx(losses["videos"], abs=2e-3) and len(losses["videos"]) == 6
+
+
+@pytest.mark.parametrize("script", [TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
+def test_frame_conditions_of_a_manifest_are_trained(script, pipeline_folder, manifest, tmp_path):
+    rows = [
+        {"file": str(manifest.parent / name), "caption": "a video", "room": [number % 2, 1]}
+        for number, name in enumerate(TINY_VIDEOS)
+    ]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pipeline = VideoARPipeline.from_pretrained(pipeline_folder)
+    pipeline.transformer = make_tiny_transformer(frame_conditions={"room": {"num_labels": 2}})
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    arguments = [*TINY_RUN, "--pretrained_pipeline", tmp_path / "pipeline", "--data", tmp_path / "manifest.jsonl"]
+    arguments += ["--max_sequence_length", 16, "--clip_start", "center", "--output_dir", tmp_path / "run"]
+    with pytest.raises(ValueError, match=r"`frame_conditions` are \['room'\], `--condition_columns` are \[\]"):
+        run_script(script, *arguments)
+    run_script(script, *arguments, "--condition_columns", "room", "--max_train_steps", 2)
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 2
+    if script == TRAIN_TEXT_TO_VIDEO:
+        contents = read_checkpoint(tmp_path / "run/checkpoint-2")
+        moment = contents["optimizers.state.transformer.condition_embedders.room.embedder.weight.exp_avg"]
+        assert (moment.abs().sum(dim=1) > 0).all()
 
 
 def test_the_pipeline_makes_by_default_what_it_was_trained_on_last(text_to_video, tmp_path):
@@ -404,7 +427,8 @@ def test_results_are_pushed_where_asked(text_to_video, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
 def test_every_flag_is_read(script):
-    sources = [script, *(REPOSITORY / "src/videoar_pipelines/training").glob("*.py")]
+    package = REPOSITORY / "src/videoar_pipelines"
+    sources = [script, *(package / "training").glob("*.py"), *(package / "data").glob("*.py")]
     text = "".join(source.read_text() for source in sources)
     names = {"output_dir": "run", "pretrained_pipeline": "p", "pretrained_vae": "p"}
     required = [

@@ -14,6 +14,7 @@ from tests.infinitystar_fixtures import everything_expected, expected, facts, ma
 from videoar_pipelines.models.autoencoder_infinitystar import (
     AutoencoderInfinityStar,
     InfinityStarDownsampler,
+    InfinityStarRMSNorm,
     InfinityStarUpsampler,
     average_pairs,
     depth_to_space,
@@ -307,6 +308,15 @@ def test_a_generator_draws_from_the_posterior(model):
     assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], mean)
 
 
+def test_what_is_drawn_has_the_mean_and_deviation_of_the_posterior(model):
+    generator = torch.Generator().manual_seed(0)
+    output = model.encode(public_video(), generator)
+    generator.manual_seed(0)
+    noise = [torch.randn(1, 64, 1, 4, 7, generator=generator) for _ in range(5)]
+    z = output.latent_dist.mean + output.latent_dist.std * torch.cat(noise, dim=2)
+    torch.testing.assert_close(output.latents, model.posterior_to_latents(z), **ROUNDING)
+
+
 def test_drawing_in_chunks_equals_drawing_at_once(model):
     video = make_video(batch_size=2)
     at_once = model.encode(video, torch.Generator().manual_seed(0)).latents
@@ -339,6 +349,16 @@ def test_pairs_are_averaged_and_the_first_frame_of_a_video_stays():
     assert average_pairs(frames, is_first_chunk=False).flatten().tolist() == [0.5, 2.5, 4.5]
     assert average_pairs(frames[:, :5], is_first_chunk=True).flatten().tolist() == [0, 1.5, 3.5]
     assert average_pairs(frames[:, :1], is_first_chunk=True).flatten().tolist() == [0]
+
+
+@pytest.mark.parametrize("size", [1e3, 1, 1e-8])
+def test_the_norm_counts_small_inputs_in_full(size):
+    norm = InfinityStarRMSNorm(8).requires_grad_(False)
+    norm.weight.copy_(torch.rand(8))
+    frames = torch.randn(1, 2, 8, 3, 3)
+    reference = F.normalize(frames, dim=2) * 8**0.5 * norm.weight[:, None, None]
+    torch.testing.assert_close(norm(frames * size), reference)
+    assert not norm(torch.zeros(1, 2, 8, 3, 3)).any()
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4])

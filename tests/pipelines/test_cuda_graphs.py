@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-from tests.tiny_components import make_tiny_pipeline
+from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines.models.quantization import tokens_per_frame
-from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphDecoder, CUDAGraphRecorder, CUDAGraphSteps
+from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRecorder, CUDAGraphRunner, EagerRunner
+from videoar_pipelines.pipelines.frame_sampler import FrameSampler, PromptStates
 
 
 SIZES = {"num_frames": 13, "height": 64, "width": 64, "output_type": "latent"}  # 4 latent frames of 4 scales
@@ -54,12 +55,16 @@ class RepeatedCalls(CUDAGraphRecorder):
         return replay, outputs
 
 
-class RepeatedSteps(RepeatedCalls, CUDAGraphSteps):
-    pass
+class RepeatedRunner(CUDAGraphRunner):
+    def __init__(self, max_caches=4):
+        super().__init__(max_caches)
+        self.steps, self.decoder = RepeatedCalls(), RepeatedCalls()
 
 
-class RepeatedDecoder(RepeatedCalls, CUDAGraphDecoder):
-    pass
+def make_recorded_pipeline(max_caches=4):
+    pipeline = make_tiny_pipeline()
+    pipeline._runner = RepeatedRunner(max_caches)
+    return pipeline
 
 
 def generate(pipeline, prompt="a red circle", seed=1, **arguments):
@@ -70,9 +75,7 @@ def generate(pipeline, prompt="a red circle", seed=1, **arguments):
 @pytest.fixture
 def pipelines():
     """The same pipeline twice: as it is, and with recorded steps."""
-    recorded = make_tiny_pipeline()
-    recorded._cuda_graph_steps, recorded._cuda_graph_decoder = RepeatedSteps(), RepeatedDecoder()
-    return make_tiny_pipeline(), recorded
+    return make_tiny_pipeline(), make_recorded_pipeline()
 
 
 @pytest.mark.parametrize(
@@ -98,15 +101,15 @@ def test_recorded_steps_give_the_same_video_in_the_first_call_and_in_later_ones(
 def test_a_second_call_records_nothing(pipelines):
     _, recorded = pipelines
     generate(recorded)
-    assert recorded._cuda_graph_steps.num_recorded == 1 + 4 * 4
+    assert recorded._runner.steps.num_recorded == 1 + 4 * 4
     generate(recorded, prompt="a blue circle", seed=2)  # another text of the same length
-    assert recorded._cuda_graph_steps.num_recorded == 1 + 4 * 4
+    assert recorded._runner.steps.num_recorded == 1 + 4 * 4
 
 
 def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):
     _, recorded = pipelines
     generate(recorded, window=1)
-    assert recorded._cuda_graph_steps.num_recorded == 1 + 2 * 4  # a first frame, and one that sees another
+    assert recorded._runner.steps.num_recorded == 1 + 2 * 4  # a first frame, and one that sees another
 
 
 @pytest.mark.parametrize(
@@ -116,10 +119,10 @@ def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):
 def test_other_settings_or_shapes_are_recorded_anew(pipelines, arguments):
     plain, recorded = pipelines
     generate(recorded)
-    recorded_before = recorded._cuda_graph_steps.num_recorded
+    recorded_before = recorded._runner.steps.num_recorded
     torch.testing.assert_close(generate(recorded, **arguments), generate(plain, **arguments), rtol=0, atol=0)
     is_text_recorded = "attention_kwargs" in arguments or "prompt" in arguments
-    assert recorded._cuda_graph_steps.num_recorded - recorded_before == is_text_recorded + 4 * 4
+    assert recorded._runner.steps.num_recorded - recorded_before == is_text_recorded + 4 * 4
 
 
 def test_another_scheduler_configuration_is_recorded_anew(pipelines):
@@ -132,10 +135,8 @@ def test_another_scheduler_configuration_is_recorded_anew(pipelines):
 
 def test_a_frame_beyond_the_text_distance_sees_the_moved_text():
     videos = []
-    for steps in (None, RepeatedSteps()):
-        pipeline = make_tiny_pipeline()
+    for pipeline in (make_tiny_pipeline(), make_recorded_pipeline()):
         pipeline.transformer.register_to_config(max_text_distance=1)
-        pipeline._cuda_graph_steps = steps
         videos.append([generate(pipeline, seed=seed, window=1, num_frames=21) for seed in (1, 2)])
     torch.testing.assert_close(videos[1], videos[0], rtol=0, atol=0)
 
@@ -167,7 +168,7 @@ def test_two_streams_in_turns_are_decoded_by_the_same_recorded_calls(pipelines, 
 
     for _ in range(2):
         torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
-    assert recorded._cuda_graph_decoder.num_recorded == 2  # the first chunk of a video, and a later one
+    assert recorded._runner.decoder.num_recorded == 2  # the first chunk of a video, and a later one
 
 
 @pytest.mark.parametrize("enable", ["enable_tiling", "enable_slicing"])
@@ -183,14 +184,12 @@ def test_a_tokenizer_that_works_piece_by_piece_decodes_without_graphs(pipelines,
         for pipeline in pipelines
     )
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
-    assert pipelines[1]._cuda_graph_decoder.num_recorded == 0
+    assert pipelines[1]._runner.decoder.num_recorded == 0
 
 
 def test_another_prompt_on_the_way_is_heard():
     videos = []
-    for steps in (None, RepeatedSteps()):
-        pipeline = make_tiny_pipeline()
-        pipeline._cuda_graph_steps = steps
+    for pipeline in (make_tiny_pipeline(), make_recorded_pipeline()):
         chunks = []
         for _ in range(2):
             with pipeline.stream("a red circle", generator=torch.Generator().manual_seed(1), **SIZES) as stream:
@@ -201,38 +200,44 @@ def test_another_prompt_on_the_way_is_heard():
     torch.testing.assert_close(videos[1], videos[0], rtol=0, atol=0)
 
 
+class StrictRunner(EagerRunner):
+    """Runs what would be recorded, and lets it take nothing from the host: numbers come as tensors, as in a graph."""
+
+    def __init__(self):
+        self.keys = []
+
+    def run(self, kv_cache, key, function, *inputs):
+        items, spec = tree_flatten(inputs)
+        items = [torch.empty((), device="meta") if isinstance(item, float) else item for item in items]
+        self.keys.append(key[0])
+        with NothingFromTheHost():
+            return function(*tree_unflatten(items, spec))
+
+
 @pytest.mark.parametrize("sampling", [(1.0, 1.0), (0.5, 0.9), ([0.0, 0.5], 0.9)], ids=["plain", "top_p", "per scale"])
-def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling):
+@pytest.mark.parametrize("has_conditions", [False, True])
+@torch.no_grad()
+def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling, has_conditions):
     """On the meta device there are no values to look at, and whatever is on the CPU came from the host."""
     pipeline = make_tiny_pipeline()
-    pipeline._attention_kwargs = None  # as a call sets it
-    transformer, scheduler = pipeline.transformer.to("meta"), pipeline.scheduler
-    scheduler.set_timesteps(2, 4, 4)
-    schedule = scheduler.scale_schedule
-    num_tokens = tokens_per_frame(schedule)
-    kv_cache = transformer.make_cache(batch_size=2, text_length=5, tokens_per_frame=num_tokens, num_frames=2)
-    kv_cache.end_text(5, torch.empty(2, 5, device="meta"))
-    latents = torch.empty(1, 8, 4, 4, device="meta")
-    token_ids = torch.empty(num_tokens, 5, dtype=torch.long, device="meta")
-    rotary_embedding = transformer.rotary_embedding(token_ids)
-    guidance = torch.empty((), device="meta")
-    start = 0
-    for scale, (height, width) in enumerate(schedule):
-        end = start + height * width
-        noise = torch.empty(1, height * width, 8, device="meta")
-        with torch.no_grad(), NothingFromTheHost():
-            positions = tuple(table[:, start:end] for table in rotary_embedding)
-            latents = pipeline._sample_map(
-                kv_cache, scale, *sampling, latents, latents, token_ids[start:end], positions, noise, guidance
-            )
-        start = end
-    assert kv_cache.num_written == num_tokens and latents.device.type == "meta"
-
-    kv_cache.rewind(num_tokens)
-    positions = tuple(table[:, :5].contiguous() for table in rotary_embedding)
-    with torch.no_grad(), NothingFromTheHost():
-        latents = pipeline._return_to_scale(kv_cache, 2, True, latents, latents, token_ids[:5], positions)
-    assert kv_cache.num_written == 5 and latents.device.type == "meta"
+    if has_conditions:
+        pipeline.transformer = make_tiny_transformer(frame_conditions={"action": {"vector_size": 3}})
+    transformer, vae = pipeline.transformer.to("meta"), pipeline.vae.to("meta")
+    states = torch.empty(1, 5, transformer.config.text_embed_dim, device="meta")
+    text = PromptStates(states, states, torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 5, dtype=torch.bool))
+    runner, schedule = StrictRunner(), pipeline.scheduler.get_scale_schedule(4, 4)
+    options = pipeline.scheduler.sampling_options(3.0, *sampling, refinements=[2, 1])
+    noise = torch.empty(1, 2, 30 + 25 + 16, 8, device="meta")
+    sampler = FrameSampler(
+        transformer, pipeline.scheduler, vae, text, options, schedule, num_frames=2, noise=noise, runner=runner
+    )
+    conditions = {"action": torch.empty(1, 3, device="meta")} if has_conditions else None
+    for _ in range(2):
+        frame = sampler.sample_frame(conditions)
+    assert frame.device.type == "meta" and sampler.kv_cache.num_written == 2 * tokens_per_frame(schedule)
+    steps = [("sample", scale) for scale in range(4)] + [("return", 2), ("sample", 2), ("sample", 3)]
+    steps += [("return", 3), ("sample", 3)]
+    assert runner.keys == ["text", *steps, *steps]
 
 
 @pytest.mark.parametrize("has_padding", [False, True])
@@ -270,12 +275,11 @@ def test_a_callback_that_replaces_the_latents_is_heard(pipelines):
 
 
 def test_no_more_idle_caches_are_kept_than_asked_for():
-    pipeline = make_tiny_pipeline()
-    pipeline._cuda_graph_steps = RepeatedSteps(2)
+    pipeline = make_recorded_pipeline(max_caches=2)
     for num_frames in (1, 5, 9, 13):
         generate(pipeline, num_frames=num_frames)
     gc.collect()
-    assert len(pipeline._cuda_graph_steps._idle) == 2
+    assert len(pipeline._runner._idle) == 2
 
 
 def test_weights_that_moved_are_recorded_anew(pipelines):
@@ -284,7 +288,7 @@ def test_weights_that_moved_are_recorded_anew(pipelines):
     for pipeline in pipelines:
         pipeline.transformer.to(torch.float64).to(torch.float32)
     torch.testing.assert_close(generate(recorded), generate(plain), rtol=0, atol=0)
-    assert recorded._cuda_graph_steps.num_recorded == 2 * (1 + 4 * 4)
+    assert recorded._runner.steps.num_recorded == 2 * (1 + 4 * 4)
 
 
 def test_without_a_gpu_the_error_names_the_device():

@@ -12,9 +12,12 @@ from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines import VideoARImageToVideoPipeline, VideoARVideoToVideoPipeline
 from videoar_pipelines.models.quantization import sequence_inputs, tokens_per_frame
 from videoar_pipelines.models.token_layout import video_token_ids
+from videoar_pipelines.pipelines.frame_sampler import FrameSampler, PromptStates
+from videoar_pipelines.pipelines.refinement import FrameRefiner
 
 
 PROMPT = "a red circle moves to the right"
+SCHEDULE = ((1, 1), (2, 2), (3, 3), (4, 4))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +44,12 @@ def make_video(num_frames=9, seed=0, height=64, width=64):
 # 1. Given frames in the cache
 
 
-def open_generation(pipe, prompts, num_latent_frames, window=None):
-    text = pipe.encode_prompt(prompts, None, do_classifier_free_guidance=True)
-    pipe._attention_kwargs = None
-    pipe.scheduler.set_timesteps(num_latent_frames, 4, 4)
-    return pipe.prepare_generation(*text, num_latent_frames, window, None, None, None, None)
+def open_sampler(pipe, prompts, num_latent_frames=None, window=None, noise=None, schedule=SCHEDULE):
+    text = PromptStates(*pipe.encode_prompt(prompts, None, do_classifier_free_guidance=True))
+    options = pipe.scheduler.sampling_options(guidance_scale=3.0)
+    return FrameSampler(
+        pipe.transformer, pipe.scheduler, pipe.vae, text, options, schedule, num_latent_frames, window, noise=noise
+    )
 
 
 @pytest.mark.parametrize("max_text_distance", [None, 1])
@@ -66,36 +70,34 @@ def test_writing_given_frames_at_once_equals_forcing_them_map_by_map(
 
     calls = []
     hook = pipe.transformer.register_forward_hook(lambda *arguments: calls.append(1))
-    at_once = open_generation(pipe, prompts, num_frames, window)
-    maps = pipe.encode_frames(video)
-    pipe.write_frames(at_once, maps)
+    noise = torch.rand(2, 2, tokens_per_frame(SCHEDULE), 8, generator=generator())
+    at_once = open_sampler(pipe, prompts, num_frames, window, noise)
+    maps = at_once.encode_frames(video)
+    at_once.write_frames(maps)
     hook.remove()
-    # Behind `max_text_distance` the text moves along, so these frames take a pass each.
+    # After `max_text_distance` the text moves along, so these frames take a pass each.
     assert len(calls) == (1 if max_text_distance is None else num_given - max_text_distance)
 
-    forced = open_generation(pipe, prompts, num_frames, window)
-    schedule = pipe.scheduler.scale_schedule
-    inputs = torch.cat([sequence_inputs(maps, schedule, previous_frame_context)] * 2)
-    token_ids = video_token_ids(schedule, num_given)
+    forced = open_sampler(pipe, prompts, num_frames, window, noise)
+    inputs = torch.cat([sequence_inputs(maps, SCHEDULE, previous_frame_context)] * 2)
+    token_ids = video_token_ids(SCHEDULE, num_given)
     start = 0
     for _ in range(num_given):
-        for height, width in schedule:
+        for height, width in SCHEDULE:
             end = start + height * width
             pipe.transformer(inputs[:, start:end], token_ids[start:end], kv_cache=forced.kv_cache)
             start = end
-    assert start == num_given * tokens_per_frame(schedule)
+    assert start == num_given * tokens_per_frame(SCHEDULE)
 
     assert at_once.kv_cache.length == forced.kv_cache.length == forced.kv_cache.text_length + start
     # The same sums in another order.
     torch.testing.assert_close(at_once.kv_cache.keys, forced.kv_cache.keys, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(at_once.kv_cache.values, forced.kv_cache.values, atol=1e-4, rtol=1e-4)
 
-    # And what is sampled behind them is the same.
-    pipe._guidance_scale, pipe._interrupt = 3.0, False
+    # And what is sampled after them is the same.
     forced.frame, forced.previous_frame = num_given, maps.latents[:, :, -1]
-    at_once.noise = forced.noise = torch.rand(2, 2, start // num_given, 8, generator=generator())
     for _ in range(2):
-        assert torch.equal(pipe.sample_frame(at_once), pipe.sample_frame(forced))
+        assert torch.equal(at_once.sample_frame(), forced.sample_frame())
 
 
 def test_the_video_begins_with_the_given_frames_as_the_tokenizer_reconstructs_them(pipe):
@@ -104,31 +106,35 @@ def test_the_video_begins_with_the_given_frames_as_the_tokenizer_reconstructs_th
     assert result.shape == (1, 17, 3, 64, 64)
     with torch.no_grad():
         features = pipe.vae.encode(video.transpose(0, 1)[None] * 2 - 1).latents
-        latents = pipe.vae.quantize(features, pipe.scheduler.scale_schedule).latents
+        latents = pipe.vae.quantize(features, SCHEDULE).latents
         expected = pipe.vae.decode(latents).sample.transpose(1, 2) / 2 + 0.5
     torch.testing.assert_close(result[:, :9], expected, atol=1e-5, rtol=0)
 
 
 def test_a_long_given_video_is_encoded_chunk_by_chunk_with_the_result_of_one_pass(pipe):
     video = make_video(45, height=32, width=32).transpose(0, 1)[None] * 2 - 1
-    pipe.scheduler.set_timesteps(None, 2, 2)
+    schedule = pipe.scheduler.get_scale_schedule(2, 2)
+    sampler = open_sampler(pipe, PROMPT, window=2, schedule=schedule)
     lengths = []
     hook = pipe.vae.encoder.register_forward_hook(lambda module, inputs, output: lengths.append(inputs[0].shape[2]))
     with torch.no_grad():
-        maps = pipe.encode_frames(video)
+        maps = sampler.encode_frames(video)
     hook.remove()
     assert lengths == [17, 16, 12]
     with torch.no_grad():
-        expected = pipe.vae.quantize(pipe.vae.encode(video).latents, pipe.scheduler.scale_schedule).latents
+        expected = pipe.vae.quantize(pipe.vae.encode(video).latents, schedule).latents
     assert ((maps.latents - expected).abs() > 1e-6).float().mean() < 1e-3  # features next to zero
 
 
 @torch.no_grad()
-def test_refinement_encodes_a_frame_behind_the_given_ones(pipe, monkeypatch):
-    features, return_to_scale = [], pipe._return_to_scale
-    monkeypatch.setattr(
-        pipe, "_return_to_scale", lambda *arguments: features.append(arguments[3]) or return_to_scale(*arguments)
-    )
+def test_refinement_encodes_a_frame_after_the_given_ones(pipe, monkeypatch):
+    features, features_of = [], FrameRefiner.features_of
+
+    def note_features(refiner, frame):
+        features.append(features_of(refiner, frame))
+        return features[-1]
+
+    monkeypatch.setattr(FrameRefiner, "features_of", note_features)
     unrefined = []
 
     def note(pipeline, step, timestep, callback_kwargs):
@@ -139,7 +145,7 @@ def test_refinement_encodes_a_frame_behind_the_given_ones(pipe, monkeypatch):
     arguments = {"num_frames": 33, "refinements": [1], "output_type": "latent", "callback_on_step_end": note}
     latents = pipe(make_video(25), PROMPT, generator=generator(), **arguments).frames
     assert latents.shape[2] == 9 and len(features) == 2
-    for frame in (7, 8):  # behind more given frames than are decoded together
+    for frame in (7, 8):  # after more given frames than are decoded together
         video = torch.cat([latents[:, :, :frame], unrefined[frame - 7][:, :, None]], dim=2)
         expected = pipe.vae.encode(pipe.vae.decode(video).sample).latents[:, :, -1]
         torch.testing.assert_close(features[frame - 7], expected, atol=1e-5, rtol=0)
@@ -277,7 +283,7 @@ def test_the_arguments_are_those_of_the_text_pipeline_behind_the_video(pipe, tex
         ({"video": make_video(5) * 255}, "`video` as arrays or tensors has to be in \\[0, 1\\].*Divide"),
         ({"video": make_video(5)[:, :2]}, "`video` has to hold RGB frames"),
         ({"video": make_video(5)[0, 0]}, "`video` cannot be read"),
-        ({"video": []}, "`video` cannot be read"),
+        ({"video": []}, "`video` is an empty list"),
         ({"video": None}, "`video` cannot be read"),
         ({"video": "circle.mp4"}, "`video` cannot be read"),
         ({"video": make_video(5), "num_frames": 9, "latents": np.zeros(3)}, "`latents`"),

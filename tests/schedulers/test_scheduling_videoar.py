@@ -17,7 +17,7 @@ from videoar_pipelines.models.quantization import (
     sequence_inputs,
     tokens_per_frame,
 )
-from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
+from videoar_pipelines.schedulers.scheduling_videoar import SamplingStep, draw_uniform_noise
 
 
 SCHEDULE = ((1, 1), (2, 2), (3, 3), (4, 4))
@@ -36,17 +36,24 @@ def make_features(batch_size=2, num_frames=NUM_FRAMES):
     return 0.7 * coarse.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4) + 0.3 * fine
 
 
-def make_scheduler(num_frames=NUM_FRAMES, **config):
-    scheduler = VideoARScheduler(**{"scale_schedules": {"4x4": SCHEDULE}, **config})
-    scheduler.set_timesteps(num_frames, 4, 4)
-    return scheduler
+def make_scheduler(**config):
+    return VideoARScheduler(**{"scale_schedules": {"4x4": SCHEDULE}, **config})
+
+
+def all_steps(scheduler, num_frames, schedule=SCHEDULE, refinements=()):
+    return [step for frame in range(num_frames) for step in scheduler.frame_steps(frame, schedule, refinements)]
+
+
+def step_at(scale, frame=0):
+    return SamplingStep(frame, scale, SCHEDULE[scale])
 
 
 def sample_share(scheduler, logit, temperature=None, top_p=None, scale=0, number=40_000):
     """Share of ones among bits of one logit."""
     logits = torch.full((number,), float(logit))
     noise = draw_uniform_noise((number,), make_generator())
-    return scheduler.sample_bits(logits, noise, scale, temperature, top_p).float().mean().item()
+    options = scheduler.sampling_options(temperature=temperature, top_p=top_p)
+    return scheduler.sample_bits(logits, noise, scale, options).float().mean().item()
 
 
 # 1. Schedules
@@ -54,21 +61,19 @@ def sample_share(scheduler, logit, temperature=None, top_p=None, scale=0, number
 
 def test_a_clip_of_the_paper_takes_thirty_steps():
     scheduler = VideoARScheduler()
-    scheduler.set_timesteps(5, 8, 8)
-    assert scheduler.scale_schedule == ((1, 1), (2, 2), (3, 3), (4, 4), (6, 6), (8, 8))
-    assert scheduler.timesteps.tolist() == list(range(30))
+    schedule = scheduler.get_scale_schedule(8, 8)
+    assert schedule == ((1, 1), (2, 2), (3, 3), (4, 4), (6, 6), (8, 8))
+    assert len(all_steps(scheduler, 5, schedule)) == 30
 
 
-def test_timesteps_walk_over_the_scales_of_one_frame_after_the_other():
-    scheduler = make_scheduler()
-    pairs = [scheduler.frame_and_scale(timestep) for timestep in scheduler.timesteps]
-    assert pairs == [(frame, scale) for frame in range(NUM_FRAMES) for scale in range(NUM_SCALES)]
-
-
-def test_a_video_without_end_has_no_list_of_timesteps():
-    scheduler = make_scheduler(num_frames=None)
-    assert scheduler.timesteps is None and scheduler.scale_schedule == SCHEDULE
-    assert scheduler.frame_and_scale(4_000_003) == (1_000_000, 3)
+def test_steps_walk_over_the_scales_of_one_frame_after_the_other():
+    steps = all_steps(make_scheduler(), NUM_FRAMES)
+    expected = [(frame, scale) for frame in range(NUM_FRAMES) for scale in range(NUM_SCALES)]
+    assert [(step.frame, step.scale) for step in steps] == expected
+    assert [step.grid for step in steps] == list(SCHEDULE) * NUM_FRAMES and not any(
+        step.begins_round for step in steps
+    )
+    assert [step.num_tokens for step in steps[:4]] == [1, 4, 9, 16]
 
 
 def test_the_table_of_the_configuration_wins_over_the_rule():
@@ -79,40 +84,48 @@ def test_the_table_of_the_configuration_wins_over_the_rule():
 
 
 def test_refinement_comes_back_to_the_finest_scales_of_every_frame():
-    scheduler = make_scheduler(num_frames=2, refinements=[2, 1, 1])
-    pairs = [scheduler.frame_and_scale(timestep) for timestep in scheduler.timesteps]
-    assert pairs == [(frame, scale) for frame in range(2) for scale in (0, 1, 2, 3, 2, 3, 3, 3)]
-    scheduler.set_timesteps(2, 4, 4, refinements=[3])  # instead of the configuration's
-    assert scheduler.sampled_scales == [0, 1, 2, 3, 1, 2, 3]
-    scheduler.set_timesteps(2, 4, 4, refinements=[])
-    assert scheduler.timesteps.tolist() == list(range(8))
+    scheduler = make_scheduler(refinements=[2, 1, 1])
+    assert scheduler.sampling_options().refinements == (2, 1, 1)
+    steps = all_steps(scheduler, 2, refinements=(2, 1, 1))
+    pairs = [(frame, scale) for frame in range(2) for scale in (0, 1, 2, 3, 2, 3, 3, 3)]
+    assert [(step.frame, step.scale) for step in steps] == pairs
+    assert [step.begins_round for step in steps[:8]] == [False] * 4 + [True, False, True, True]
+    assert scheduler.sampling_options(refinements=[3]).refinements == (3,)  # instead of the configuration's
+    assert scheduler.sampling_options(refinements=[]).refinements == ()
 
 
 @pytest.mark.parametrize("num_maps", [0, -1, 4])
 def test_a_round_of_refinement_keeps_some_maps_and_samples_some(num_maps):
     with pytest.raises(ValueError, match=rf"`refinements` is \[1, {num_maps}\].*at most 3 of the 4 maps"):
-        make_scheduler(refinements=[1, num_maps])
+        make_scheduler().frame_steps(0, SCHEDULE, (1, num_maps))
 
 
-def test_calls_with_another_size_replace_the_schedule():
+def test_a_scheduler_keeps_nothing_of_a_video():
     scheduler = make_scheduler()
-    scheduler.set_timesteps(1, 8, 8)
-    assert len(scheduler.timesteps) == len(scheduler.scale_schedule) == 6
+    before = dict(vars(scheduler))
+    for step in all_steps(scheduler, 1):
+        scheduler.guidance_at(step, 1, NUM_SCALES)
+        scheduler.scale_model_input(torch.zeros(1, 8, 4, 4), step, torch.zeros(1, 8, 4, 4))
+        scheduler.step(torch.zeros(1, step.num_tokens, 8), step, torch.zeros(1, 8, 4, 4), make_generator())
+    assert vars(scheduler) == before
 
 
 # 2. Guidance
 
 
-def guidance_table(scheduler, guidance_scale):
+def guidance_table(scheduler, guidance_scale, num_frames=NUM_FRAMES, schedule=SCHEDULE):
     """Guidance of every (frame, scale)."""
-    values = [scheduler.guidance_scale_at(timestep, guidance_scale) for timestep in scheduler.timesteps]
-    return torch.tensor(values, dtype=torch.float64).unflatten(0, (-1, len(scheduler.scale_schedule)))
+    steps = all_steps(scheduler, num_frames, schedule)
+    values = [scheduler.guidance_at(step, num_frames, len(schedule), guidance_scale) for step in steps]
+    return torch.tensor(values, dtype=torch.float64).unflatten(0, (-1, len(schedule)))
+
+
+def paper_table(scheduler, guidance_scale):
+    return guidance_table(scheduler, guidance_scale, num_frames=5, schedule=scheduler.get_scale_schedule(8, 8))
 
 
 def test_rising_guidance_is_that_of_the_paper_for_class_conditional_videos():
-    scheduler = VideoARScheduler(guidance_schedule="rising")
-    scheduler.set_timesteps(5, 8, 8)
-    table = guidance_table(scheduler, 10.0)
+    table = paper_table(VideoARScheduler(guidance_schedule="rising"), 10.0)
     assert table[:, 0].tolist() == [1, 2, 3, 4, 5]
     assert table[:, -1].tolist() == [10] * 5
     steps = table.diff(dim=1)
@@ -120,12 +133,23 @@ def test_rising_guidance_is_that_of_the_paper_for_class_conditional_videos():
 
 
 def test_falling_guidance_is_that_of_the_paper_for_text_to_video():
-    scheduler = VideoARScheduler(guidance_schedule="falling")
-    scheduler.set_timesteps(5, 8, 8)
-    table = guidance_table(scheduler, 5.0)
+    table = paper_table(VideoARScheduler(guidance_schedule="falling"), 5.0)
     assert table[0, 0] == 5 and table[-1, -1] == pytest.approx(3)
     assert table[-1, 0] == table[0, -1] == pytest.approx(4)
     assert (table.diff(dim=0) < 0).all() and (table.diff(dim=1) < 0).all()
+
+
+@pytest.mark.parametrize(("progress", "middle"), [("mean", 4), ("product", 5), ("maximum", 3)])
+def test_progress_over_frames_and_scales_becomes_one_as_configured(progress, middle):
+    table = paper_table(VideoARScheduler(guidance_progress=progress), 5.0)
+    assert table[0, 0] == 5 and table[-1, -1] == pytest.approx(3)
+    assert table[-1, 0] == pytest.approx(middle) and table[0, -1] == pytest.approx(middle)
+
+
+def test_the_numbers_of_the_guidance_schedules_are_configured():
+    assert paper_table(VideoARScheduler(guidance_end=0.2), 5.0)[-1, -1] == pytest.approx(1)
+    rising = VideoARScheduler(guidance_schedule="rising", guidance_first_scale=0.3)
+    assert paper_table(rising, 10.0)[-1, 0] == pytest.approx(3)
 
 
 def test_constant_guidance_is_constant():
@@ -147,21 +171,18 @@ def test_low_guidance_never_falls_below_the_conditional_branch(guidance_schedule
 
 
 @pytest.mark.parametrize(("guidance_schedule", "first", "last"), [("rising", 1, 10), ("falling", 10, 6)])
-def test_a_video_without_end_walks_through_the_schedule_once(guidance_schedule, first, last):
-    scheduler = make_scheduler(num_frames=None, guidance_schedule=guidance_schedule)
-    finite = make_scheduler(num_frames=5, guidance_schedule=guidance_schedule)
-    for timestep in finite.timesteps:
-        assert scheduler.guidance_scale_at(timestep, 10.0, 5) == finite.guidance_scale_at(timestep, 10.0)
-    assert scheduler.guidance_scale_at(0, 10.0, 5) == first
-    for frame in (4, 5, 100):
-        assert scheduler.guidance_scale_at(frame * NUM_SCALES + 3, 10.0, 5) == pytest.approx(last)
+def test_a_video_longer_than_the_schedule_stays_at_its_end(guidance_schedule, first, last):
+    scheduler = make_scheduler(guidance_schedule=guidance_schedule)
+    assert scheduler.guidance_at(step_at(0), 5, NUM_SCALES, 10.0) == first
+    for frame in (4, 5, 1_000_000):
+        assert scheduler.guidance_at(step_at(3, frame), 5, NUM_SCALES, 10.0) == pytest.approx(last)
 
 
 @pytest.mark.parametrize("guidance_schedule", ["rising", "falling"])
 def test_one_frame_of_one_scale_starts_the_schedule(guidance_schedule):
-    scheduler = VideoARScheduler(scale_schedules={"4x4": [[4, 4]]}, guidance_schedule=guidance_schedule)
-    scheduler.set_timesteps(1, 4, 4)
-    assert scheduler.guidance_scale_at(0, 10.0) == {"rising": 1, "falling": 10}[guidance_schedule]
+    scheduler = VideoARScheduler(guidance_schedule=guidance_schedule)
+    step = SamplingStep(0, 0, (4, 4))
+    assert scheduler.guidance_at(step, 1, 1, 10.0) == {"rising": 1, "falling": 10}[guidance_schedule]
 
 
 # 3. Sampling
@@ -174,18 +195,17 @@ def test_forced_bits_walk_through_the_inputs_of_teacher_forcing_to_the_encoded_v
     expected_inputs = sequence_inputs(maps, SCHEDULE, previous_frame_context)
     scheduler = make_scheduler(previous_frame_context=previous_frame_context)
 
-    inputs, frames, previous_frame = [], [], None
-    for timestep in scheduler.timesteps:
-        frame, scale = scheduler.frame_and_scale(timestep)
-        if scale == 0:
+    inputs, frames, previous_frame = [], [], torch.zeros(2, 8, 4, 4)
+    for index, step in enumerate(all_steps(scheduler, NUM_FRAMES)):
+        if step.scale == 0:
             sample = torch.zeros(2, 8, 4, 4)
-        inputs.append(scheduler.scale_model_input(sample, timestep, previous_frame))
-        bits = maps.bits[scale][:, frame]
+        inputs.append(scheduler.scale_model_input(sample, step, previous_frame))
+        bits = maps.bits[step.scale][:, step.frame]
         logits = torch.where(bits, 1e4, -1e4).flatten(1, 2)
-        output = scheduler.step(logits, timestep, sample, make_generator(int(timestep)))
+        output = scheduler.step(logits, step, sample, make_generator(index))
         assert torch.equal(output.bits, bits)
         sample = output.prev_sample
-        if scale == NUM_SCALES - 1:
+        if step.scale == NUM_SCALES - 1:
             frames.append(sample)
             previous_frame = sample
     assert torch.equal(torch.stack(frames, dim=2), maps.latents)
@@ -193,15 +213,15 @@ def test_forced_bits_walk_through_the_inputs_of_teacher_forcing_to_the_encoded_v
 
 
 def test_steps_add_up_to_the_latents_of_the_sampled_bits():
-    scheduler, generator = make_scheduler(num_frames=1), make_generator()
+    scheduler, generator = make_scheduler(), make_generator()
     sample, bits = torch.zeros(2, 8, 4, 4), []
-    for timestep, (height, width) in enumerate(SCHEDULE):
-        logits = torch.randn(2, height * width, 8, generator=generator)
+    for step in all_steps(scheduler, 1):
+        logits = torch.randn(2, step.num_tokens, 8, generator=generator)
         before = sample.clone()
-        step = scheduler.step(logits, timestep, sample, generator)
+        output = scheduler.step(logits, step, sample, generator)
         assert torch.equal(sample, before), "the input was changed in place"
-        bits.append(step.bits.unsqueeze(1))
-        sample = step.prev_sample
+        bits.append(output.bits.unsqueeze(1))
+        sample = output.prev_sample
     assert sample.dtype == torch.float32 and bits[-1].dtype == torch.bool
     assert torch.equal(sample, maps_to_latents(bits, SCHEDULE).squeeze(2))
     assert 0.3 < flatten_bits(bits).float().mean() < 0.7
@@ -209,8 +229,10 @@ def test_steps_add_up_to_the_latents_of_the_sampled_bits():
 
 def test_a_tuple_holds_the_same_as_the_output_object():
     scheduler, logits = make_scheduler(), torch.randn(2, 1, 8, generator=make_generator())
-    output = scheduler.step(logits, 0, torch.zeros(2, 8, 4, 4), make_generator())
-    prev_sample, bits = scheduler.step(logits, 0, torch.zeros(2, 8, 4, 4), make_generator(), return_dict=False)
+    output = scheduler.step(logits, step_at(0), torch.zeros(2, 8, 4, 4), make_generator())
+    prev_sample, bits = scheduler.step(
+        logits, step_at(0), torch.zeros(2, 8, 4, 4), make_generator(), return_dict=False
+    )
     assert torch.equal(prev_sample, output.prev_sample) and torch.equal(bits, output.bits)
 
 
@@ -244,17 +266,17 @@ def test_top_p_decides_the_bits_that_are_likely_enough(sign):
 
 def test_impossible_bits_are_never_drawn():
     scheduler, noise = make_scheduler(), torch.tensor([0.0, 0.5, 1 - 2**-24])
-    assert scheduler.sample_bits(torch.full((3,), 200.0), noise).all()
-    assert not scheduler.sample_bits(torch.full((3,), -200.0), noise).any()
+    assert scheduler.sample_bits(torch.full((3,), 200.0), noise, 0).all()
+    assert not scheduler.sample_bits(torch.full((3,), -200.0), noise, 0).any()
 
 
 def test_samples_with_their_own_generators_do_not_depend_on_the_batch():
     scheduler = make_scheduler()
     logits = torch.randn(3, 4, 8, generator=make_generator())
     sample = torch.zeros(3, 8, 4, 4)
-    together = scheduler.step(logits, 1, sample, [make_generator(seed) for seed in (5, 6, 7)])
+    together = scheduler.step(logits, step_at(1), sample, [make_generator(seed) for seed in (5, 6, 7)])
     for row, seed in enumerate((5, 6, 7)):
-        alone = scheduler.step(logits[row : row + 1], 1, sample[row : row + 1], make_generator(seed))
+        alone = scheduler.step(logits[row : row + 1], step_at(1), sample[row : row + 1], make_generator(seed))
         assert torch.equal(alone.bits[0], together.bits[row])
     assert not torch.equal(together.bits[0], together.bits[1])
 
@@ -263,9 +285,9 @@ def test_noise_takes_the_place_of_a_generator():
     scheduler, logits = make_scheduler(), torch.randn(2, 4, 8, generator=make_generator())
     sample = torch.zeros(2, 8, 4, 4)
     noise = draw_uniform_noise((2, 4, 8), make_generator(3))
-    drawn = scheduler.step(logits, 1, sample, make_generator(3))
-    assert torch.equal(scheduler.step(logits, 1, sample, noise=noise).bits, drawn.bits)
-    assert scheduler.step(logits, 1, sample, noise=torch.zeros(2, 4, 8)).bits.all()
+    drawn = scheduler.step(logits, step_at(1), sample, make_generator(3))
+    assert torch.equal(scheduler.step(logits, step_at(1), sample, noise=noise).bits, drawn.bits)
+    assert scheduler.step(logits, step_at(1), sample, noise=torch.zeros(2, 4, 8)).bits.all()
 
 
 def test_noise_of_a_frame_is_the_same_drawn_at_once_or_map_by_map():
@@ -277,7 +299,7 @@ def test_noise_of_a_frame_is_the_same_drawn_at_once_or_map_by_map():
 
 def test_only_the_given_generator_is_used():
     state = torch.get_rng_state()
-    make_scheduler().step(torch.zeros(2, 1, 8), 0, torch.zeros(2, 8, 4, 4), make_generator())
+    make_scheduler().step(torch.zeros(2, 1, 8), step_at(0), torch.zeros(2, 8, 4, 4), make_generator())
     make_scheduler().add_noise(make_features(), make_generator())
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -372,7 +394,7 @@ def test_the_next_frame_starts_from_the_corrupted_one():
     inputs = sequence_inputs(maps, SCHEDULE).unflatten(1, (NUM_FRAMES, -1))
     for frame in range(1, NUM_FRAMES):
         expected = scheduler.scale_model_input(
-            torch.zeros(2, 8, 4, 4), frame * NUM_SCALES, maps.latents[:, :, frame - 1]
+            torch.zeros(2, 8, 4, 4), step_at(0, frame), maps.latents[:, :, frame - 1]
         )
         assert torch.equal(inputs[:, frame, :1], expected)
     clean = sequence_inputs(latents_to_maps(features, SCHEDULE), SCHEDULE).unflatten(1, (NUM_FRAMES, -1))
@@ -395,6 +417,9 @@ def test_saving_and_loading_gives_the_same_scheduler(tmp_path):
         "previous_frame_context": "all_scales",
         "guidance_scale": 7.5,
         "guidance_schedule": "rising",
+        "guidance_end": 0.5,
+        "guidance_progress": "product",
+        "guidance_first_scale": 0.4,
         "temperature": [1.0, 0.8],
         "top_p": 0.95,
         "refinements": [2, 1],
@@ -430,6 +455,12 @@ def test_a_scheduler_is_swapped_by_its_configuration():
     [
         ({"previous_frame_context": "none"}, "`previous_frame_context` must be one of .*'first_scale'.* got 'none'"),
         ({"guidance_schedule": "cosine"}, "`guidance_schedule` must be one of .*'falling'.* got 'cosine'"),
+        ({"guidance_progress": "sum"}, "`guidance_progress` must be one of .*'mean'.* got 'sum'"),
+        ({"temperature": -1}, "`temperature` has to be at least 0 .*got -1"),
+        ({"temperature": float("nan")}, "`temperature` has to be at least 0 .*got nan"),
+        ({"temperature": []}, "`temperature` has to be at least 0 .*got "),
+        ({"top_p": 5}, "`top_p` has to be above 0 and at most 1 .*got 5"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` has to be a finite number .*got nan"),
     ],
 )
 def test_a_configuration_without_meaning_is_refused(config, message):
@@ -440,17 +471,12 @@ def test_a_configuration_without_meaning_is_refused(config, message):
 def test_a_schedule_that_does_not_end_in_its_grid_is_refused():
     scheduler = VideoARScheduler(scale_schedules={"8x8": SCHEDULE})
     with pytest.raises(ValueError, match=r"`scale_schedule` ends in \(4, 4\) but the latents are \(8, 8\)"):
-        scheduler.set_timesteps(5, 8, 8)
-
-
-def test_a_step_before_the_timesteps_are_set_is_refused():
-    with pytest.raises(ValueError, match="call `set_timesteps` first"):
-        VideoARScheduler().step(torch.zeros(1, 1, 8), 0, torch.zeros(1, 8, 4, 4))
+        scheduler.get_scale_schedule(8, 8)
 
 
 def test_generators_that_do_not_match_the_batch_are_refused():
     with pytest.raises(ValueError, match="`generator` is a list of 1 for a batch of 2"):
-        make_scheduler().step(torch.zeros(2, 1, 8), 0, torch.zeros(2, 8, 4, 4), [make_generator()])
+        make_scheduler().step(torch.zeros(2, 1, 8), step_at(0), torch.zeros(2, 8, 4, 4), [make_generator()])
 
 
 # 7. Documentation
@@ -460,8 +486,9 @@ def test_generators_that_do_not_match_the_batch_are_refused():
     "name",
     [
         "__init__",
-        "set_timesteps",
-        "guidance_scale_at",
+        "sampling_options",
+        "frame_steps",
+        "guidance_at",
         "scale_model_input",
         "sample_bits",
         "step",

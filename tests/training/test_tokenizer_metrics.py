@@ -12,7 +12,6 @@ from videoar_pipelines.training.tokenizer_metrics import (
     comparison_grid,
     peak_signal_to_noise_ratio,
     quality_by_scales,
-    random_scale_mask,
     reconstructions_by_scales,
     round_trip_flips,
     usage_picture,
@@ -81,12 +80,3 @@ def test_the_grid_shows_first_and_last_frame_of_every_version(video):
     assert grid.shape == (64, 2 * 3 * 64, 3)
     original = ((video[0, :, -1] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
     assert grid[:, 64:128].equal(original) and grid[:, 192:256].equal(original) and not grid[:, 320:].equal(original)
-
-
-def test_dropped_scales_are_the_finest_of_the_asked_share():
-    mask = random_scale_mask(4000, 6, 0.4, generator=torch.Generator().manual_seed(0))
-    kept = mask.sum(dim=1)
-    assert mask.equal(torch.arange(6) < kept[:, None])  # coarse scales first, no gaps
-    assert abs((kept < 6).float().mean() - 0.4) < 0.04
-    assert kept.unique().tolist() == [1, 2, 3, 4, 5, 6]
-    assert random_scale_mask(8, 6, 0.0).all() and random_scale_mask(8, 1, 1.0).all()

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.frame import PictureType
 from PIL import Image
 
 from tests.video_files import write_with_codec
@@ -412,3 +413,15 @@ def test_an_image_of_sixteen_bits_is_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match="deep.png' has the mode 'I;16': save it with 8 bits"):
         load_image(tmp_path / "deep.png", height=8, width=8)
+
+
+def test_a_reproducible_video_has_no_frames_that_depend_on_later_ones(tmp_path):
+    still = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    frames = np.stack([np.roll(still, shift, axis=1) for shift in range(9)])
+    kinds = {}
+    for reproducible in (False, True):
+        with VideoWriter(tmp_path / "video.mp4", fps=8, reproducible=reproducible) as writer:
+            writer.write(frames)
+        with av.open(str(tmp_path / "video.mp4")) as container:
+            kinds[reproducible] = {PictureType(frame.pict_type).name for frame in container.decode(video=0)}
+    assert kinds == {False: {"I", "P", "B"}, True: {"I", "P"}}

@@ -3,19 +3,23 @@
 """
 The video tokenizer of InfinityStar: a causal 3D convolutional encoder and decoder, without its quantiser.
 
-The quantiser has no parameters and is in `quantization_infinitystar.py`. What is the same as in the tokenizer of VideoAR,
-causal convolutions, streams and tiles, is imported.
+The quantiser has no parameters and is in `quantization_infinitystar.py`. What is the same as in the tokenizer of
+VideoAR, causal convolutions, streams, slices and tiles, is imported.
 
 Letters used in shapes: `B` batch, `F` pixel frames, `T` latent frames, `(H, W)` pixels, `(H', W')` latent grid, `d`
-channels of the latents (64). Inside the networks a tensor is `(B, T, C, H, W)` (frames before channels); there `T`, `H` and
-`W` are those of the layer. The networks end and begin on a grid of twice `(H', W')`, with a quarter of the channels: their
-2x2 squares are folded into the channels of one latent position.
+channels of the latents (64). Inside the networks a tensor is `(B, T, C, H, W)` (frames before channels); there `T`, `H`
+and `W` are those of the layer. The networks end and begin on a grid of twice `(H', W')` with a quarter of the channels;
+its 2x2 squares are folded into the channels of one latent position.
 
-Differences from the reference, which this file makes on purpose:
+Where this model differs from the reference on purpose:
 
-- `encode` gives the mean of the posterior unless a generator is passed; the reference always draws.
-- Two latent frames (five pixel frames) can be decoded; there an error is raised.
-- The projections and gains of a second branch, which nothing reads, do not exist.
+- `encode` gives the mean of the posterior unless a generator is passed; the reference always draws. Numbers are drawn
+  frame by frame, so that a stream draws what the whole clip does.
+- Chunks are one frame and 8 (encoder) or one and 2 (decoder), then 8 or 2 each; the reference puts what remains of the
+  division into its first chunk. Chunks of any length give the same, and two latent frames, for which the reference
+  raises an error, can be decoded.
+- It computes in the type of its weights. The reference decodes under bfloat16 autocast with float32 weights.
+- The projections and gains of a second branch, which the reference does not read either, do not exist.
 """
 
 from collections.abc import Sequence
@@ -36,13 +40,8 @@ from .causal_autoencoder import AutoencoderVideoARState, CausalAutoencoderMixin
 from .causal_convolutions import (
     CausalStream,
     VideoARCausalConv3d,
-    VideoARChannelRMSNorm,
     number_causal_convolutions,
 )
-
-
-# The reference divides by the norm of the channels, bounded below by 1e-12. Inside the root this is next to nothing.
-RMS_NORM_EPS = 1e-24
 
 
 # 1. Moving squares and pairs of frames between space, time and channels
@@ -62,7 +61,7 @@ def depth_to_space(hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor
 
 
 def average_pairs(hidden_states: torch.Tensor, is_first_chunk: bool) -> torch.Tensor:
-    """Means of two frames each: `(B, 2n, C, H, W)` to `n`. In a first chunk, `2n + 1` to `n + 1`: its first frame stays."""
+    """Means of two frames: `(B, 2n, C, H, W)` to `n`. In a first chunk `2n + 1` to `n + 1`, where the first one stays."""
     first, pairs = hidden_states[:, :0], hidden_states
     if is_first_chunk:
         first, pairs = hidden_states[:, :1], hidden_states[:, 1:]
@@ -71,8 +70,8 @@ def average_pairs(hidden_states: torch.Tensor, is_first_chunk: bool) -> torch.Te
 
 def spread(condition: torch.Tensor, hidden_states: torch.Tensor, is_first_chunk: bool) -> torch.Tensor:
     """
-    Brings `(B, T', C, H', W')` to the frames and the size of `hidden_states` by repetition. A latent frame covers as many
-    frames as the others; the first of a video covers one.
+    Brings `(B, T', C, H', W')` to the frames and the size of `hidden_states` by repetition. Every latent frame covers
+    as many frames as the others; the first of a video covers one.
     """
     first = 1 if is_first_chunk else 0
     num_frames = hidden_states.shape[1]
@@ -86,9 +85,33 @@ def spread(condition: torch.Tensor, hidden_states: torch.Tensor, is_first_chunk:
 # 2. Layers
 
 
-class InfinityStarLatentNorm(nn.Module):
+class InfinityStarRMSNorm(nn.Module):
     """
-    A channel RMS norm of the decoder whose scale and shift are read from the latents that are being decoded.
+    Root-mean-square normalisation over the channels of every position by itself: channels of length one, times the
+    square root of their number and a weight. The length is bounded below and not shifted, so small inputs count in full.
+    """
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return unit_channels(hidden_states) * self.scale(hidden_states)
+
+    def scale(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What the unit channels are multiplied with, `(C, 1, 1)`."""
+        return (self.weight * len(self.weight) ** 0.5).to(hidden_states.dtype)[:, None, None]
+
+
+def unit_channels(hidden_states: torch.Tensor) -> torch.Tensor:
+    """`(B, T, C, H, W)` divided by the length of the channels of every position, which is computed in float32."""
+    length = torch.linalg.vector_norm(hidden_states, dim=2, keepdim=True, dtype=torch.float32)
+    return hidden_states / length.clamp(min=1e-12).to(hidden_states.dtype)
+
+
+class InfinityStarLatentNorm(InfinityStarRMSNorm):
+    """
+    A channel RMS norm of the decoder with a second scale, and a shift, that are read from the latents being decoded.
 
     Args:
         num_channels (`int`): Channels in and out.
@@ -96,16 +119,16 @@ class InfinityStarLatentNorm(nn.Module):
     """
 
     def __init__(self, num_channels: int, latent_channels: int):
-        super().__init__()
-        self.norm = VideoARChannelRMSNorm(num_channels, eps=RMS_NORM_EPS)
+        super().__init__(num_channels)
         self.conv_scale = VideoARCausalConv3d(latent_channels, num_channels, 1, 1, spatial_padding=0)
         self.conv_shift = VideoARCausalConv3d(latent_channels, num_channels, 1, 1, spatial_padding=0)
 
     def forward(self, hidden_states: torch.Tensor, latents: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        # The convolutions see one position at a time, so they come before the repetition, where there are fewer.
-        scale = spread(self.conv_scale(latents, stream), hidden_states, stream.is_first_chunk)
+        # Both are products of one position, so they come before the repetition, where there are fewer positions.
+        scale = self.conv_scale(latents, stream) * self.scale(hidden_states)
+        scale = spread(scale, hidden_states, stream.is_first_chunk)
         shift = spread(self.conv_shift(latents, stream), hidden_states, stream.is_first_chunk)
-        return torch.addcmul(shift, self.norm(hidden_states), scale)
+        return torch.addcmul(shift, unit_channels(hidden_states), scale)
 
 
 class InfinityStarResnetBlock(nn.Module):
@@ -132,22 +155,22 @@ class InfinityStarResnetBlock(nn.Module):
 
 def make_norm(num_channels: int, latent_channels: int | None) -> nn.Module:
     if latent_channels is None:
-        return VideoARChannelRMSNorm(num_channels, eps=RMS_NORM_EPS)
+        return InfinityStarRMSNorm(num_channels)
     return InfinityStarLatentNorm(num_channels, latent_channels)
 
 
 class InfinityStarDownsampler(nn.Module):
     """
-    Halves height and width by folding 2x2 squares into the channels and, with `temporal_stride = 2`, takes `2n + 1` frames
-    to `n + 1` (later chunks: `2n` to `n`) by averaging pairs. A shortcut without parameters does the same to the input, and
-    averages the folded channels whose numbers differ by a multiple of `out_channels`.
+    Halves height and width by folding 2x2 squares into the channels and, with `temporal_stride = 2`, takes `2n + 1`
+    frames to `n + 1` (later chunks: `2n` to `n`) by averaging pairs. A shortcut without parameters does the same to the
+    input, and averages the folded channels whose numbers differ by a multiple of `out_channels`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, temporal_stride: int):
         super().__init__()
         self.out_channels = out_channels
         self.temporal_stride = temporal_stride
-        self.norm = VideoARChannelRMSNorm(in_channels, eps=RMS_NORM_EPS)
+        self.norm = InfinityStarRMSNorm(in_channels)
         self.conv = VideoARCausalConv3d(in_channels, out_channels // 4, 3)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
@@ -168,7 +191,7 @@ class InfinityStarUpsampler(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, temporal_stride: int):
         super().__init__()
         self.temporal_stride = temporal_stride
-        self.norm = VideoARChannelRMSNorm(in_channels, eps=RMS_NORM_EPS)
+        self.norm = InfinityStarRMSNorm(in_channels)
         self.conv = VideoARCausalConv3d(in_channels, out_channels * 4 * temporal_stride, 3)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
@@ -254,7 +277,7 @@ class InfinityStarEncoder3d(nn.Module):
         self.mid_block = InfinityStarBlock(mid_channels, 2)
 
         # 4. Head: mean and logarithm of the variance, of a quarter of the channels on twice the grid
-        self.conv_norm_out = VideoARChannelRMSNorm(mid_channels, eps=RMS_NORM_EPS)
+        self.conv_norm_out = InfinityStarRMSNorm(mid_channels)
         self.conv_out = VideoARCausalConv3d(mid_channels, 2 * latent_channels // 4, 3)
 
         self.num_states = number_causal_convolutions(self)
@@ -386,7 +409,7 @@ class AutoencoderInfinityStarEncoderOutput(BaseOutput):
     Args:
         latents (`torch.Tensor` of shape `(B, d, T, H', W')`): Features before quantisation, projected and scaled.
         latent_dist (`DiagonalGaussianDistribution`):
-            The posterior that they are the mean or a sample of, before the projection; its tensors have the same shape.
+            The posterior that they are the mean or a sample of, before the projection; of the same shape.
         state ([`AutoencoderVideoARState`], *optional*): For the next chunk; only `encode_chunk` gives it.
     """
 
@@ -409,9 +432,9 @@ class AutoencoderInfinityStarDecoderOutput(BaseOutput):
 
 class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
     r"""
-    The causal video tokenizer of InfinityStar, for images and videos alike: an image is a video of one frame. The defaults
-    are those of the published weights. It gives and takes latents of 16 pixels a side and 4 frames; the bits that they are
-    written in are the matter of `quantization_infinitystar.py`.
+    The causal video tokenizer of InfinityStar, for images and videos alike: an image is a video of one frame. The
+    defaults are those of the published weights. A latent covers 16x16 pixels and 4 frames; how latents are written as
+    bits is in `quantization_infinitystar.py`.
 
     This model inherits from [`ModelMixin`]. Check the superclass documentation for its generic methods.
 
@@ -420,8 +443,8 @@ class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
         out_channels (`int`, defaults to 3): Channels of a decoded pixel frame.
         latent_channels (`int`, defaults to 64): `d`, a multiple of 4: the networks work on a quarter of them.
         block_out_channels (`tuple[int, ...]`, defaults to `(96, 192, 384, 384)`):
-            Width at every resolution, fine to coarse, each half of the one before. The coarsest is folded once more, so the
-            spatial compression is `2 ** len(block_out_channels)`.
+            Width at every resolution, fine to coarse, each half of the one before. The coarsest is folded once more, so
+            the spatial compression is `2 ** len(block_out_channels)`.
         layers_per_block (`int`, defaults to 2): Residual blocks of an encoder level.
         decoder_layers_per_block (`int`, defaults to 3): Residual blocks of a decoder level.
         temporal_downsample (`tuple[bool, ...]`, defaults to `(True, True, False)`):
@@ -476,11 +499,11 @@ class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
         """
         Args:
             video (`torch.Tensor` of shape `(B, 3, F, H, W)`):
-                Pixel frames in `[-1, 1]`. `F` is a multiple of the temporal compression ratio plus one; `H` and `W` are
-                multiples of the spatial one.
+                Pixel frames in `[-1, 1]`. `F` is a multiple of the temporal compression ratio plus one; `H` and `W`
+                are multiples of the spatial one.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Draws the latents from the posterior, as the transformer saw them in training; a list has one generator for
-                each sample. Without one the latents are the mean of the posterior.
+                Draws the latents from the posterior, as the transformer saw them in training; a list has one generator
+                for each sample. Without one the latents are the mean of the posterior.
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
 
         Returns:
@@ -502,12 +525,13 @@ class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> AutoencoderInfinityStarEncoderOutput | tuple[torch.Tensor, AutoencoderVideoARState]:
         """
-        Encodes the next frames of a video. The latents of all chunks, concatenated, are those of [`~encode`], also those
-        that are drawn.
+        Encodes the next frames of a video. The latents of all chunks, concatenated, are those of [`~encode`], drawn
+        ones too.
 
         Args:
             video (`torch.Tensor` of shape `(B, 3, F, H, W)`):
-                Pixel frames in `[-1, 1]`. `F` is a multiple of the temporal compression ratio, plus one in the first chunk.
+                Pixel frames in `[-1, 1]`. `F` is a multiple of the temporal compression ratio, plus one in the first
+                chunk.
             state ([`AutoencoderVideoARState`], *optional*): What the chunk before returned; `None` starts a video.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*): See [`~encode`].
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
@@ -629,8 +653,8 @@ class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
     def _check_generator(self, generator: torch.Generator | list[torch.Generator] | None, batch_size: int) -> None:
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(
-                f"`generator` is a list of {len(generator)} for a batch of {batch_size}. Pass one generator for each sample, "
-                "or a single one."
+                f"`generator` is a list of {len(generator)} for a batch of {batch_size}. Pass one generator for each "
+                "sample, or a single one."
             )
 
 
@@ -647,6 +671,6 @@ def check_config(latent_channels: int, block_out_channels: Sequence[int], tempor
         unfolded = fine * 4 * (2 if temporal_downsample[level] else 1)
         if coarse % 4 != 0 or fine * 4 % coarse != 0 or unfolded % coarse != 0:
             raise ValueError(
-                f"`block_out_channels` has {coarse} after {fine}: a width must be a multiple of 4 that divides four times "
-                "the one before it, because the shortcuts fold squares into channels."
+                f"`block_out_channels` has {coarse} after {fine}: a width must be a multiple of 4 that divides four "
+                "times the one before it, because the shortcuts fold squares into channels."
             )

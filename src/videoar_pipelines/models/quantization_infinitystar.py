@@ -3,14 +3,15 @@
 """
 The quantiser of InfinityStar, as pure functions: latents to the bits of every pass, and bits to sums of codes.
 
-Like the quantiser of VideoAR (`quantization.py`, whose bits and codes it uses) it writes a latent frame as a sum of coarser
-and finer codes, frame by frame. What is different: a scale has its own number of bits, so the channels of the latents are
-resampled together with rows and columns; a scale may be coded several times in a row; and a video is cut into clips, each
-with a sum of its own.
+Like the quantiser of VideoAR (`quantization.py`, whose bits and codes it uses) it writes a latent frame as a sum of
+coarser and finer codes, frame by frame. What is different: a scale has its own number of bits, so the channels of the
+latents are resampled together with rows and columns; a scale may be coded several times in a row; and a video is cut
+into clips, each with a sum of its own.
 
 Letters used in shapes: `B` batch, `T` latent frames of a clip, `c` channels of the latents (64), `(H', W')` grid of the
-latents, `(h, w)` grid of a pass, `d` its bits per token (16 or 64), `N` frames (`B * T`). Sums are kept in float32; the
-reference keeps them in bfloat16 when it generates, and in float32 when it encodes.
+latents, `(h, w)` grid of a pass, `d` its bits per token (16 or 64), `N` frames (`B * T`).
+
+Sums are kept in float32. The reference does so when it encodes; when it generates, autocast makes its sums bfloat16.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ def make_passes(
     Args:
         grids (`Sequence[tuple[int, int]]`): `(height, width)` of every scale.
         repetitions (`Sequence[int]`): How often each scale is coded.
-        min_detail_tokens (`int`): From this number of tokens a frame on, a scale has `detail_bits`, else `semantic_bits`.
+        min_detail_tokens (`int`):
+            From this number of tokens a frame on, a scale has `detail_bits`, else `semantic_bits`.
         semantic_bits (`int`, defaults to 16): Bits of a token of a coarse scale.
         detail_bits (`int`, defaults to 64): Bits of a token of a fine scale.
 
@@ -69,7 +71,7 @@ def make_passes(
 def check_passes(passes: Sequence[BitPass], num_channels: int, latent_height: int, latent_width: int) -> None:
     """
     Raises:
-        `ValueError`: There is no pass, a pass has a size under one, one has more bits than the latents have channels, or the
+        `ValueError`: There is no pass, a pass has a size under one or more bits than the latents have channels, or the
             last one is not on the grid of the latents.
     """
     if not passes:
@@ -78,8 +80,8 @@ def check_passes(passes: Sequence[BitPass], num_channels: int, latent_height: in
         height, width, num_bits = bit_pass
         if min(height, width) < 1 or not 1 <= num_bits <= num_channels:
             raise ValueError(
-                f"`passes[{number}]` is {tuple(bit_pass)}; it must have a grid of at least (1, 1) and from 1 to {num_channels} "
-                "bits."
+                f"`passes[{number}]` is {tuple(bit_pass)}; it must have a grid of at least (1, 1) and from 1 to "
+                f"{num_channels} bits."
             )
     if tuple(passes[-1][:2]) != (latent_height, latent_width):
         raise ValueError(
@@ -89,7 +91,7 @@ def check_passes(passes: Sequence[BitPass], num_channels: int, latent_height: in
 
 
 def clip_lengths(num_latent_frames: int, latents_per_clip: int) -> list[int]:
-    """Latent frames of every clip of a video: the first frame alone, then `latents_per_clip` each; the last may be shorter."""
+    """Latent frames of every clip: the first frame alone, then `latents_per_clip` each; the last one may be shorter."""
     full_clips, rest = divmod(num_latent_frames - 1, latents_per_clip)
     return [1] + [latents_per_clip] * full_clips + ([rest] if rest > 0 else [])
 
@@ -106,7 +108,7 @@ def pool_latents(latents: torch.Tensor, num_channels: int, grid: tuple[int, int]
 
 
 def spread_codes(codes: torch.Tensor, num_channels: int, grid: tuple[int, int]) -> torch.Tensor:
-    """Trilinear resampling (no corner alignment) of codes `(N, d, h, w)` to `(N, num_channels, *grid)`, channels included."""
+    """Trilinear resampling (no corner alignment) of `(N, d, h, w)` to `(N, num_channels, *grid)`, channels included."""
     size = (num_channels, *grid)
     if tuple(codes.shape[1:]) == size:
         return codes
@@ -130,8 +132,8 @@ def accumulate_pass(accumulated: torch.Tensor, bits: torch.Tensor) -> torch.Tens
 
 def pass_inputs(accumulated: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """
-    What the transformer reads when it predicts a pass: the sum of the passes before it, on the grid of the pass but with all
-    channels. For the first pass of a clip that sum is zero.
+    What the transformer reads when it predicts a pass: the sum of the passes before it, on the grid of the pass but
+    with all channels. For the first pass of a clip that sum is zero.
 
     Args:
         accumulated (`torch.Tensor` of shape `(N, c, H', W')`): Sum of the passes before.

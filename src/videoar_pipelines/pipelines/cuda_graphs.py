@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Parts of a generation as CUDA graphs. A step of VideoAR is hundreds of small kernels, and a GPU runs them faster than Python
-can launch them. A graph records them once and launches them all together.
+How the steps of a sampler and the chunks of a decoder are run: as they are, or as CUDA graphs.
 
-A graph reads and writes fixed addresses. Here these are the storage of a key-value cache, which is lent to one generation
-after the other, and one static tensor for every input. The number of graphs is small: the shapes of a step depend on its scale
+A step of VideoAR is hundreds of small kernels, and a GPU runs them faster than Python can launch them. A graph records them once and
+launches them all together. It reads and writes fixed addresses: here these are the storage of a key-value cache, which is lent to one
+video after the other, and one static tensor for every input. The number of graphs is small: the shapes of a step depend on its scale
 and on how much of the cache is filled, and both repeat, from call to call and, with a window, from frame to frame.
 """
 
 import collections
-import dataclasses
+import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,43 @@ from ..models.kv_cache import VideoARKVCache
 from ..models.transformer_videoar import VideoARTransformer3DModel
 
 
+class EagerRunner:
+    """Runs everything as it is. Also what a [`CUDAGraphRunner`] has to do."""
+
+    def lend_cache(self, transformer: VideoARTransformer3DModel, **arguments) -> VideoARKVCache:
+        """
+        An empty cache for a new video.
+
+        Args:
+            transformer ([`VideoARTransformer3DModel`]): The model that will use it.
+            **arguments: Of its `make_cache`.
+        """
+        return transformer.make_cache(**arguments)
+
+    def take_back(self, kv_cache: VideoARKVCache) -> None:
+        """A lent cache that its video no longer needs."""
+
+    def run(self, kv_cache: VideoARKVCache, key: Hashable, function: Callable[..., Any], *inputs: Any) -> Any:
+        """
+        Calls `function(*inputs)`, which writes to a cache and moves it on.
+
+        Args:
+            kv_cache ([`VideoARKVCache`]): What has to happen between frames is done
+                ([`~VideoARTransformer3DModel.begin_frame`]).
+            key (`Hashable`): All that decides what `function` does, but for its inputs and for how much of the cache is filled.
+            function (`Callable`):
+                Makes tensors of `inputs`, without taking values from a tensor or from the host.
+            *inputs: Tensors, numbers or `None`, nested in tuples and dictionaries or not.
+        """
+        return function(*inputs)
+
+    def decode_chunk(
+        self, vae: AutoencoderVideoAR, latents: torch.Tensor, state: AutoencoderVideoARState | None
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        """[`AutoencoderVideoAR.decode_chunk`] in the tokenizer's dtype, and as a tuple."""
+        return vae.decode_chunk(latents.to(vae.dtype), state, return_dict=False)
+
+
 @dataclass
 class RecordedCall:
     """
@@ -32,23 +69,26 @@ class RecordedCall:
         replay (`Callable`): Runs the recorded kernels.
         inputs (`list[torch.Tensor]`): What they read; to be filled before.
         outputs (nested `torch.Tensor`): What they write; overwritten by the next replay of any call of the same recorder.
+        notes (`dict`): For the owner of the recorder: what happened in Python, which a replay does not repeat.
     """
 
     replay: Callable[[], None]
     inputs: list[torch.Tensor]
     outputs: Any
+    notes: dict = field(default_factory=dict)
 
 
 class CUDAGraphRecorder:
     """
-    Records and replays calls. All of one recorder share their memory, so they have to run one after the other.
+    Records and replays calls. All of one recorder share their memory, so they run one after the other, whatever thread they are of.
     """
 
     def __init__(self):
+        self._lock = threading.RLock()
         self._calls: weakref.WeakKeyDictionary[Any, dict[Hashable, RecordedCall]] = weakref.WeakKeyDictionary()
         self._memory_pool = None
 
-    def run(self, owner: Any, key: Hashable, function: Callable, *inputs: Any) -> Any:
+    def run(self, owner: Any, key: Hashable, function: Callable, *inputs: Any) -> tuple[Any, dict]:
         """
         Calls `function(*inputs)`: records it the first time, replays it afterwards.
 
@@ -57,28 +97,33 @@ class CUDAGraphRecorder:
             key (`Hashable`): All that decides what `function` does, but for its inputs.
             function (`Callable`):
                 Makes tensors of `inputs`, on the GPU and without looking at values. Recording runs it twice.
-            *inputs: Tensors, numbers (`function` gets them as float32 scalars on the GPU) or `None`, nested in tuples or not.
+            *inputs: Tensors, numbers (`function` gets them as float32 scalars on the GPU) or `None`, nested or not.
 
         Returns:
-            What `function` returns, in new tensors.
+            `tuple[Any, dict]`: What `function` returns, in new tensors, and the notes of the recorded call.
         """
         items, spec = tree_flatten(inputs)
         shapes = tuple(item.shape if isinstance(item, torch.Tensor) else item is None for item in items)
         key = (key, spec, shapes)
-        calls = self._calls.setdefault(owner, {})
-        if key not in calls:
-            calls[key] = self._record(function, items, spec)
-        call = calls[key]
+        with self._lock:
+            calls = self._calls.setdefault(owner, {})
+            if key not in calls:
+                calls[key] = self._record(function, items, spec)
+            call = calls[key]
+            self._fill(call.inputs, items)
+            call.replay()
+            return tree_map_only(torch.Tensor, torch.clone, call.outputs), call.notes
+
+    @staticmethod
+    def _fill(static_inputs: Sequence, items: Sequence) -> None:
         tensors = collections.defaultdict(list)
-        for static, item in zip(call.inputs, items, strict=True):
+        for static, item in zip(static_inputs, items, strict=True):
             if isinstance(item, torch.Tensor):
                 tensors[item.dtype].append((static, item))
             elif item is not None:
                 static.fill_(item)
         for pairs in tensors.values():
             torch._foreach_copy_(*zip(*pairs))  # one kernel for many small tensors of one type
-        call.replay()
-        return tree_map_only(torch.Tensor, torch.clone, call.outputs)
 
     def _record(self, function: Callable, items: Sequence, spec: TreeSpec) -> RecordedCall:
         device = next(item.device for item in items if isinstance(item, torch.Tensor))
@@ -114,31 +159,24 @@ def weight_addresses(model: torch.nn.Module) -> Hashable:
     return tuple((weight.data_ptr(), weight.dtype) for weight in model.parameters())
 
 
-class CUDAGraphSteps(CUDAGraphRecorder):
+class CUDAGraphRunner(EagerRunner):
     """
-    Lends caches to generations, and records and replays what the transformer does with them.
+    Runs the steps of the transformer, and the decoder's for single latent frames, as CUDA graphs. The results are those of the same
+    kernels without graphs.
 
     Args:
         max_caches (`int`, defaults to 4):
-            Idle caches that are kept for later calls, with their graphs. The one that has been idle longest is dropped.
+            Idle caches that are kept for later videos, with their graphs. The one that has been idle longest is dropped.
     """
 
     def __init__(self, max_caches: int = 4):
-        super().__init__()
         self.max_caches = max_caches
+        # Two recorders, since steps and decoder may run at the same time and must not share their memory.
+        self.steps, self.decoder = CUDAGraphRecorder(), CUDAGraphRecorder()
         self._idle: list[VideoARKVCache] = []
         self._shapes: weakref.WeakKeyDictionary[VideoARKVCache, Hashable] = weakref.WeakKeyDictionary()
 
-    # 1. Caches
-
     def lend_cache(self, transformer: VideoARTransformer3DModel, **arguments) -> VideoARKVCache:
-        """
-        An empty cache for a new generation: an idle one that was made for the same, or a new one.
-
-        Args:
-            transformer ([`VideoARTransformer3DModel`]): The model that will use it.
-            **arguments: Of its `make_cache`.
-        """
         shape = (transformer, weight_addresses(transformer), tuple(sorted(arguments.items())))
         for kv_cache in self._idle:
             if self._shapes[kv_cache] == shape:
@@ -151,62 +189,42 @@ class CUDAGraphSteps(CUDAGraphRecorder):
         return kv_cache
 
     def take_back(self, kv_cache: VideoARKVCache) -> None:
-        """A lent cache that its generation no longer needs."""
         self._idle.append(kv_cache)
         del self._idle[: -self.max_caches]
 
-    # 2. Calls of the transformer
+    def run(self, kv_cache: VideoARKVCache, key: Hashable, function: Callable[..., Any], *inputs: Any) -> Any:
+        cursor = kv_cache.cursor
+        before = replace(cursor)
+        change = {}
 
-    def encode_text(self, kv_cache: VideoARKVCache, key: Hashable, encode: Callable, *inputs: Any) -> None:
-        """
-        Writes the text to a cache without frames.
-
-        Args:
-            kv_cache ([`VideoARKVCache`]): Changed in place.
-            key (`Hashable`): All that decides what `encode` does, but for its inputs.
-            encode (`Callable`): `encode(embeds, mask)` writes the text and calls `kv_cache.set_text(mask)`.
-            *inputs: Text states `(B, N, C)`, and their mask `(B, N)` or `None`.
-        """
-        self.run(kv_cache, ("text", key), encode, *inputs)
-        _, mask = inputs
-        kv_cache.end_text(kv_cache.text_length, mask)  # a graph repeats none of what happens in Python
-
-    def run_step(
-        self, kv_cache: VideoARKVCache, key: Hashable, num_tokens: int, step: Callable, *inputs: Any
-    ) -> torch.Tensor:
-        """
-        A step that writes to the cache and moves it on.
-
-        Args:
-            kv_cache ([`VideoARKVCache`]): What happens between frames has to be done
-                ([`~VideoARTransformer3DModel.begin_frame`]).
-            key (`Hashable`): All that decides what `step` does, but for its inputs and for how much of the cache is filled.
-            num_tokens (`int`): Video tokens by which the step moves the cache on.
-            step (`Callable`): Makes a tensor of `inputs`, see [`~CUDAGraphRecorder.run`].
-            *inputs: Of `step`.
-        """
-
-        def step_without_moving(*static_inputs: Any) -> torch.Tensor:
-            before = dataclasses.replace(kv_cache.cursor)
-            output = step(*static_inputs)
-            kv_cache.cursor.length, kv_cache.cursor.num_written = before.length, before.num_written
+        def without_moving_on(*static_inputs: Any) -> Any:
+            output = function(*static_inputs)
+            change.update(
+                length=cursor.length,
+                num_written=cursor.num_written - before.num_written,
+                has_padding=cursor.has_padding,
+            )
+            cursor.length, cursor.num_written, cursor.has_padding = (
+                before.length,
+                before.num_written,
+                before.has_padding,
+            )
             return output
 
-        key = ("step", key, kv_cache.length, kv_cache.text_mask is None)
-        output = self.run(kv_cache, key, step_without_moving, *inputs)
-        kv_cache.advance(num_tokens)
+        key = (key, before.length, before.has_padding)
+        output, notes = self.steps.run(kv_cache, key, without_moving_on, *inputs)
+        notes.update(change)  # empty on a replay, which repeats none of what happens in Python
+        cursor.length, cursor.has_padding = notes["length"], notes["has_padding"]
+        cursor.num_written = before.num_written + notes["num_written"]
         return output
-
-
-class CUDAGraphDecoder(CUDAGraphRecorder):
-    """
-    Decodes the latent frames of a stream. Its memory is not that of the steps, which may run at the same time.
-    """
 
     def decode_chunk(
         self, vae: AutoencoderVideoAR, latents: torch.Tensor, state: AutoencoderVideoARState | None
     ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
-        """The arguments and results of [`AutoencoderVideoAR.decode_chunk`], as tuples; without tiling, slicing or offloading."""
+        # A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory.
+        if latents.shape[2] > 1 or vae.use_tiling or vae.use_slicing or is_offloaded(vae):
+            return super().decode_chunk(vae, latents, state)
+        latents = latents.to(vae.dtype)
         chunk_shape = (len(latents), *latents.shape[-2:])
 
         def decode(latents: torch.Tensor, past: Sequence[torch.Tensor] | None):
@@ -215,7 +233,7 @@ class CUDAGraphDecoder(CUDAGraphRecorder):
             return sample, new_state.tiles[0]
 
         past = None if state is None else state.tiles[0]
-        sample, future = self.run(vae, weight_addresses(vae.decoder), decode, latents, past)
+        (sample, future), _ = self.decoder.run(vae, weight_addresses(vae.decoder), decode, latents, past)
         return sample, AutoencoderVideoARState(chunk_shape, (future,))
 
 
@@ -227,8 +245,7 @@ def is_offloaded(model: torch.nn.Module) -> bool:
 class CUDAGraphsMixin:
     """Of a pipeline with a `transformer` and a `vae`: `enable_cuda_graphs`."""
 
-    _cuda_graph_steps: CUDAGraphSteps | None = None
-    _cuda_graph_decoder: CUDAGraphDecoder | None = None
+    _runner = EagerRunner()
 
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
@@ -256,24 +273,8 @@ class CUDAGraphsMixin:
             )
         if is_offloaded(self.transformer):
             raise ValueError("CUDA graphs need the transformer to stay in place: they do not go with offloading.")
-        self._cuda_graph_steps = CUDAGraphSteps(max_caches)
-        self._cuda_graph_decoder = CUDAGraphDecoder()
+        self._runner = CUDAGraphRunner(max_caches)
 
     def disable_cuda_graphs(self) -> None:
         """Frees all graphs and the memory they hold."""
-        self._cuda_graph_steps = self._cuda_graph_decoder = None
-
-    def decode_chunk(
-        self, latents: torch.Tensor, state: AutoencoderVideoARState | None
-    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
-        """
-        [`AutoencoderVideoAR.decode_chunk`] of the pipeline's tokenizer, in its dtype and as a tuple; a single latent frame by a
-        CUDA graph where these are enabled.
-        """
-        vae = self.vae
-        latents = latents.to(vae.dtype)
-        # A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory.
-        takes_a_graph = self._cuda_graph_decoder is not None and latents.shape[2] == 1
-        if not takes_a_graph or vae.use_tiling or vae.use_slicing or is_offloaded(vae):
-            return vae.decode_chunk(latents, state, return_dict=False)
-        return self._cuda_graph_decoder.decode_chunk(vae, latents, state)
+        self._runner = EagerRunner()

@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+"""VideoARImageToVideoPipeline: [`VideoARPipeline`] with image as its first argument, the way diffusers users know it."""
+
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import replace_example_docstring
 
+from .call_arguments import CallArguments, describe_arguments
 from .pipeline_output import VideoARPipelineOutput
-from .pipeline_videoar import VideoARPipeline, accepts_arguments_of
+from .pipeline_videoar import VideoARPipeline
 from .video_stream import VideoARStream
 
 
@@ -40,21 +45,45 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
     The components are those of [`VideoARPipeline`], see there; `VideoARImageToVideoPipeline.from_pipe(pipe)` shares them.
     """
 
-    _given_argument = "image"
-
     @torch.no_grad()
-    @accepts_arguments_of(VideoARPipeline.__call__)
     @replace_example_docstring(EXAMPLE_DOC_STRING)
+    @describe_arguments
     def __call__(
         self,
         image: Image | list[Image],
         prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
         num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        temperature: float | list[float] | None = None,
+        top_p: float | None = None,
+        refinements: list[int] | None = None,
+        window: int | None = None,
+        reencode_at: int | None = None,
+        context_frames: int | None = None,
+        frame_conditions: dict[str, torch.Tensor] | None = None,
+        output_type: str = "np",
         return_dict: bool = True,
-        **kwargs: Any,
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[[Any, int, int, dict], dict]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        max_sequence_length: int | None = None,
     ) -> VideoARPipelineOutput | tuple:
         r"""
-        Generates videos from images and prompts.
+        Generates videos from images and prompts. Randomness is drawn for sampled frames only: the first draw from `generator`, and the first frame of the noise
+        `latents`, belong to the first latent frame after image.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these):
@@ -62,42 +91,83 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
                 a leading batch axis, make as many videos, with as many prompts or one prompt for all; one image may also go with
                 several prompts. An image of another size is resized until it covers `height` x `width`, then cropped in the
                 middle.
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            {prompt}
             num_frames (`int`, *optional*):
                 Pixel frames of the result, the image included, `4 * n + 1` and more than 1. Defaults to the transformer's
                 `sample_frames`.
-            return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
-            kwargs:
-                Every other argument of [`VideoARPipeline.__call__`]. Randomness is drawn for sampled frames only: the first draw
-                from `generator`, and the first frame of the noise `latents`, belong to latent frame 1.
+            {sampling}
+            {return_dict}
+            {callbacks}
 
         Examples:
 
         Returns:
             [`VideoARPipelineOutput`] or `tuple`: `frames`. The first one is the image as the tokenizer reconstructs it, so that
-            the video is one causal decode, without a seam behind the image.
+            the video is one causal decode, without a seam after the image.
 
         Raises:
             `ValueError`: An argument cannot work; the message names it, its value and what would.
         """
-        num_frames = self._default_num_frames() if num_frames is None else num_frames
-        return self._run_stream(self.stream(image, prompt, num_frames=num_frames, **kwargs), return_dict)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "image", "return_dict")}
+        return self._call(return_dict, self._load_videos(_as_videos(image), "image"), "image", **arguments)
 
     @torch.no_grad()
-    @accepts_arguments_of(VideoARPipeline.stream)
+    @describe_arguments
     def stream(
-        self, image: Image | list[Image], prompt: str | list[str] | None = None, **kwargs: Any
+        self,
+        image: Image | list[Image],
+        prompt: str | list[str] | None = None,
+        overlap_decoding: bool = False,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        temperature: float | list[float] | None = None,
+        top_p: float | None = None,
+        refinements: list[int] | None = None,
+        window: int | None = None,
+        reencode_at: int | None = None,
+        context_frames: int | None = None,
+        frame_conditions: dict[str, torch.Tensor] | None = None,
+        output_type: str = "np",
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        max_sequence_length: int | None = None,
     ) -> VideoARStream:
         r"""
         Generates videos chunk by chunk, see [`VideoARPipeline.stream`]. The first chunk is the reconstructed image.
 
         Args:
-            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these): The first frame.
-            prompt (`str` or `list[str]`, *optional*): What the videos show.
-            num_frames (`int`, *optional*): Pixel frames, the image included; `None` goes on until the caller stops.
-            kwargs: Every other argument of `__call__` but `return_dict`.
+            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these):
+                The first frame: `(height, width, 3)` arrays or `(3, height, width)` tensors in [0, 1]. Several, as a list or with
+                a leading batch axis, make as many videos, with as many prompts or one prompt for all; one image may also go with
+                several prompts. An image of another size is resized until it covers `height` x `width`, then cropped in the
+                middle.
+            {prompt}
+            num_frames (`int`, *optional*): Pixel frames, the given ones included; `None` goes on until the caller stops.
+            {overlap_decoding}
+            {sampling}
+            {callbacks}
         """
-        if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
-            image = list(image)
-        images = image if isinstance(image, list) else [image]
-        return self._open_stream(self._load_given_frames([[item] for item in images]), prompt, **kwargs)
+        own = {"self", "image", "overlap_decoding"}
+        arguments = {name: value for name, value in locals().items() if name not in own | {"own"}}
+        given_frames = self._load_videos(_as_videos(image), "image")
+        return self._open_stream(
+            CallArguments(given_frames=given_frames, given_name="image", **arguments), overlap_decoding
+        )
+
+
+def _as_videos(image: Image | list[Image]) -> list[list[Image]]:
+    """Every image as a video of one frame."""
+    if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
+        image = list(image)
+    return [[item] for item in (image if isinstance(image, list) else [image])]

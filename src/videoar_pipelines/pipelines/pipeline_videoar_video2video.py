@@ -1,18 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+"""VideoARVideoToVideoPipeline: [`VideoARPipeline`] with video as its first argument, the way diffusers users know it."""
+
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import replace_example_docstring
 
+from .call_arguments import CallArguments, describe_arguments
 from .pipeline_output import VideoARPipelineOutput
-from .pipeline_videoar import VideoARPipeline, accepts_arguments_of
+from .pipeline_videoar import Video, VideoARPipeline
 from .video_stream import VideoARStream
 
-
-Video = list[PIL.Image.Image] | np.ndarray | torch.Tensor
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -35,26 +36,50 @@ EXAMPLE_DOC_STRING = """
 class VideoARVideoToVideoPipeline(VideoARPipeline):
     r"""
     Continues a given video ([VideoAR](https://huggingface.co/papers/2601.05966), section 4.2). No fine-tuning is needed: the maps
-    of the given frames become the context of the frames behind them.
+    of the given frames become the context of the frames after them.
 
     The components are those of [`VideoARPipeline`], see there; `VideoARVideoToVideoPipeline.from_pipe(pipe)` shares them.
     """
 
-    _given_argument = "video"
-
     @torch.no_grad()
-    @accepts_arguments_of(VideoARPipeline.__call__)
     @replace_example_docstring(EXAMPLE_DOC_STRING)
+    @describe_arguments
     def __call__(
         self,
         video: Video | list[Video],
         prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
         num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        temperature: float | list[float] | None = None,
+        top_p: float | None = None,
+        refinements: list[int] | None = None,
+        window: int | None = None,
+        reencode_at: int | None = None,
+        context_frames: int | None = None,
+        frame_conditions: dict[str, torch.Tensor] | None = None,
+        output_type: str = "np",
         return_dict: bool = True,
-        **kwargs: Any,
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[[Any, int, int, dict], dict]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        max_sequence_length: int | None = None,
     ) -> VideoARPipelineOutput | tuple:
         r"""
-        Continues videos.
+        Continues videos. Randomness is drawn for sampled frames only: the first draw from `generator`, and the first frame of the noise
+        `latents`, belong to the first latent frame after video.
 
         Args:
             video (`list[PIL.Image.Image]`, `np.ndarray`, `torch.Tensor` or a list of one of these):
@@ -62,52 +87,76 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
                 tensors in [0, 1], as a pipeline returns them. Several, as a list or with a leading batch axis, have to be of one
                 length and size, and go with as many prompts or one prompt for all; one video may also go with several prompts.
                 Frames of another size are resized until they cover `height` x `width`, then cropped in the middle.
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            {prompt}
             num_frames (`int`, *optional*):
                 Pixel frames of the result, the given ones included, `4 * n + 1`. Defaults to as many new ones as the transformer's
-                `sample_frames` has behind its first.
-            return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
-            kwargs:
-                Every other argument of [`VideoARPipeline.__call__`]. Randomness is drawn for sampled frames only: the first draw
-                from `generator`, and the first frame of the noise `latents`, belong to the first latent frame behind the given
-                ones.
+                `sample_frames` has after its first.
+            {sampling}
+            {return_dict}
+            {callbacks}
 
         Examples:
 
         Returns:
             [`VideoARPipelineOutput`] or `tuple`: `frames`. The given ones are as the tokenizer reconstructs them, so that the video
-            is one causal decode, without a seam behind them.
+            is one causal decode, without a seam after them.
 
         Raises:
             `ValueError`: An argument cannot work; the message names it, its value and what would.
         """
-        given_frames = self._load_videos(video)
-        num_frames = self._default_num_frames(given_frames[0].shape[1]) if num_frames is None else num_frames
-        stream = self._open_stream(given_frames, prompt, num_frames=num_frames, **kwargs)
-        return self._run_stream(stream, return_dict)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "video", "return_dict")}
+        return self._call(return_dict, self._load_videos(video, "video"), "video", **arguments)
 
     @torch.no_grad()
-    @accepts_arguments_of(VideoARPipeline.stream)
+    @describe_arguments
     def stream(
-        self, video: Video | list[Video], prompt: str | list[str] | None = None, **kwargs: Any
+        self,
+        video: Video | list[Video],
+        prompt: str | list[str] | None = None,
+        overlap_decoding: bool = False,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        temperature: float | list[float] | None = None,
+        top_p: float | None = None,
+        refinements: list[int] | None = None,
+        window: int | None = None,
+        reencode_at: int | None = None,
+        context_frames: int | None = None,
+        frame_conditions: dict[str, torch.Tensor] | None = None,
+        output_type: str = "np",
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        max_sequence_length: int | None = None,
     ) -> VideoARStream:
         r"""
         Continues videos chunk by chunk, see [`VideoARPipeline.stream`]. The first chunks are the reconstructed given frames.
 
         Args:
-            video (`list[PIL.Image.Image]`, `np.ndarray`, `torch.Tensor` or a list of one of these): The beginning.
-            prompt (`str` or `list[str]`, *optional*): What the videos show.
+            video (`list[PIL.Image.Image]`, `np.ndarray`, `torch.Tensor` or a list of one of these):
+                The beginning, `4 * n + 1` pixel frames: `(frames, height, width, 3)` arrays or `(frames, 3, height, width)`
+                tensors in [0, 1], as a pipeline returns them. Several, as a list or with a leading batch axis, have to be of one
+                length and size, and go with as many prompts or one prompt for all; one video may also go with several prompts.
+                Frames of another size are resized until they cover `height` x `width`, then cropped in the middle.
+            {prompt}
             num_frames (`int`, *optional*): Pixel frames, the given ones included; `None` goes on until the caller stops.
-            kwargs: Every other argument of `__call__` but `return_dict`.
+            {overlap_decoding}
+            {sampling}
+            {callbacks}
         """
-        return self._open_stream(self._load_videos(video), prompt, **kwargs)
-
-    def _load_videos(self, video: Video | list[Video]) -> list[torch.Tensor]:
-        """Videos `(3, F, H, W)` in [-1, 1] from one or several in any of the accepted forms."""
-        if isinstance(video, list):
-            is_batch = len(video) > 0 and (isinstance(video[0], list) or getattr(video[0], "ndim", 3) == 4)
-        else:
-            is_batch = getattr(video, "ndim", 4) == 5
-        given_frames = self._load_given_frames(list(video) if is_batch else [video])
-        self._check_num_frames("len(video)", given_frames[0].shape[1])
-        return given_frames
+        own = {"self", "video", "overlap_decoding"}
+        arguments = {name: value for name, value in locals().items() if name not in own | {"own"}}
+        given_frames = self._load_videos(video, "video")
+        return self._open_stream(
+            CallArguments(given_frames=given_frames, given_name="video", **arguments), overlap_decoding
+        )

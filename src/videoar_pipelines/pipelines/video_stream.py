@@ -1,21 +1,70 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""A video in the making, as an iterator of the chunks that are finished."""
+"""
+A video in the making, as an iterator of the chunks that are finished. It asks a sampler for latent frames, decodes them and extends
+the video; it never sees a pipeline.
+"""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
+from ..models.autoencoder_videoar import AutoencoderVideoARState
+from ..models.quantization import MultiScaleMaps
+from ..schedulers.scheduling_videoar import SamplingStep
+from .call_arguments import check_frame_conditions
+from .frame_sampler import DECODED_TOGETHER, FrameConditions, FrameSampler, PromptStates
 
-if TYPE_CHECKING:
-    from .pipeline_videoar import VideoARGeneration, VideoARPipeline
+
+Chunk = np.ndarray | torch.Tensor | list[list[PIL.Image.Image]]
 
 
-# Latent frames that the tokenizer decodes together, those of a 17-frame clip; bounds its memory.
-DECODED_TOGETHER = 5
+@dataclass(frozen=True)
+class StreamLength:
+    """
+    How long a video is, and how it goes on after the length that the model was trained on.
+
+    Args:
+        num_latent_frames (`int`, *optional*): Of the whole video, given frames included; `None` for one without end.
+        reencode_at (`int`, *optional*): Latent frames after which the tail is encoded again; never when `None`.
+        context_frames (`int`, *optional*): Pixel frames of the tail.
+    """
+
+    num_latent_frames: int | None
+    reencode_at: int | None = None
+    context_frames: int | None = None
+
+    @property
+    def num_positions(self) -> int | None:
+        """Latent frames until the video ends or positions start over; `None` if neither happens."""
+        lengths = [length for length in (self.num_latent_frames, self.reencode_at) if length is not None]
+        return min(lengths) if lengths else None
+
+
+@dataclass(frozen=True)
+class StreamHooks:
+    """
+    What a pipeline hands to its streams.
+
+    Args:
+        decode (`Callable`, *optional*):
+            `decode(latents, state)` gives pixel frames in [-1, 1] and the next state; `None` hands out latents as they are.
+        postprocess (`Callable`): Makes what the user gets of pixel frames `(B, 3, F, H, W)`.
+        encode_prompt (`Callable`): The arguments of [`VideoARStream.set_prompt`] to [`PromptStates`].
+        on_step_end (`Callable`, *optional*): `on_step_end(stream, number of the step, step, frame_sum)`, see [`FrameSampler`].
+        on_close (`Callable`): Called with the stream when it ends.
+    """
+
+    decode: Callable[..., tuple[torch.Tensor, AutoencoderVideoARState]] | None
+    postprocess: Callable[[torch.Tensor], Chunk]
+    encode_prompt: Callable[..., PromptStates]
+    on_step_end: Callable[["VideoARStream", int, SamplingStep, torch.Tensor], torch.Tensor] | None
+    on_close: Callable[["VideoARStream"], None]
 
 
 class VideoARStream:
@@ -37,86 +86,98 @@ class VideoARStream:
         ...         if enough():
         ...             break
 
-    Several streams and calls of one pipeline may take turns. Setting `pipe._interrupt = True` ends them all.
+    Several streams and calls of one pipeline may take turns or run in threads: each holds its own state. [`~stop`] ends this one,
+    `pipe._interrupt = True` all that run now. A stream that raised an error, or was cancelled with Ctrl-C, has ended.
 
     Args:
-        pipeline ([`VideoARPipeline`]): Whose components are used.
-        generation ([`VideoARGeneration`]): Text and given frames are in its cache.
-        given_frames (`list[torch.Tensor]`): Latents `(B, d, H', W')` of the given frames, decoded before the sampled ones.
-        num_latent_frames (`int`, *optional*): Length of the video, the given frames included; `None` for one without end.
-        reencode_at (`int`, *optional*): Latent frames after which the tail is re-encoded.
-        context_frames (`int`, *optional*): Pixel frames of the tail.
-        text_arguments (`dict`): Arguments of `encode_prompt` that [`~set_prompt`] does not change.
-        output_type (`str`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
+        sampler ([`FrameSampler`]): Text and given frames are in its cache.
+        length ([`StreamLength`]): Of the video.
+        hooks ([`StreamHooks`]): What comes from the pipeline.
+        given_maps ([`MultiScaleMaps`], *optional*): The given frames, decoded before the sampled ones.
+        frame_conditions (`dict[str, torch.Tensor]`, *optional*): Of all latent frames, each `(B, T, c)`.
         overlap_decoding (`bool`): Whether to sample the next latent frame while one is decoded, see [`VideoARPipeline.stream`].
-        on_step_end (`Callable`, *optional*): Called as `on_step_end(stream, step, timestep)` after every map.
     """
 
     def __init__(
         self,
-        pipeline: "VideoARPipeline",
-        generation: "VideoARGeneration",
-        given_frames: list[torch.Tensor],
-        num_latent_frames: int | None,
-        reencode_at: int | None,
-        context_frames: int | None,
-        text_arguments: dict,
-        output_type: str,
-        overlap_decoding: bool,
-        on_step_end: Callable[["VideoARStream", int, int], None] | None,
+        sampler: FrameSampler,
+        length: StreamLength,
+        hooks: StreamHooks,
+        given_maps: MultiScaleMaps | None = None,
+        frame_conditions: FrameConditions | None = None,
+        overlap_decoding: bool = False,
     ):
-        self.pipeline = pipeline
-        self.generation = generation
-        self.num_latent_frames = num_latent_frames
-        self.reencode_at = reencode_at
-        self.context_frames = context_frames
-        self.text_arguments = text_arguments
-        self.output_type = output_type
+        self.sampler = sampler
+        self.length = length
+        self.hooks = hooks
+        self.frame_conditions = frame_conditions
         self.overlap_decoding = overlap_decoding
-        self.on_step_end = on_step_end
 
         self.latent_frame = 0  # finished latent frames
         self.step = 0  # sampled maps
-        self._given_frames = list(given_frames)
+        self._given_frames = [] if given_maps is None else list(given_maps.latents.unbind(dim=2))
         self._sampled_ahead = []
-        # All work on it begins with what the pipeline's stream has been given so far, and the pipeline's stream waits for it
-        # before any tensor that both have touched can be freed.
+        self._own_conditions: list[FrameConditions | None] = []  # of the frames that may be re-encoded
+        self._next_conditions: FrameConditions | None = None
+        # All work on it begins with what the current stream has been given so far, and the current stream waits for it before any
+        # tensor that both have touched can be freed.
         self._decoding_stream = None
-        if overlap_decoding and generation.latents.is_cuda:
-            self._decoding_stream = torch.cuda.Stream(generation.latents.device)
+        if overlap_decoding and sampler.frame_sum.is_cuda:
+            self._decoding_stream = torch.cuda.Stream(sampler.frame_sum.device)
         self._decoder_state = None
         self._on_progress = None
         self._tail = None  # the last `context_frames` pixel frames, (B, 3, F, H, W)
-        # See `_resume`.
-        self._scheduler_arguments = (
-            pipeline.scheduler.num_latent_frames,
-            *generation.latents.shape[-2:],
-            generation.latents.device,
-            pipeline.scheduler.refinements,
-        )
-        self._guidance_scale = pipeline._guidance_scale
-        self._attention_kwargs = pipeline._attention_kwargs
+        self._is_at_work = False
+        self._failure: BaseException | None = None
+
+        # Maps that are sampled; `None` for a video without end.
+        self.num_timesteps = None
+        if length.num_latent_frames is not None:
+            steps = sampler.scheduler.frame_steps(0, sampler.scale_schedule, sampler.options.refinements)
+            self.num_timesteps = (length.num_latent_frames - len(self._given_frames)) * len(steps)
+        self._description = self.describe_call()
 
     # 1. The iterator
 
-    def __iter__(self) -> "VideoARStream":
+    def __iter__(self) -> Iterator[Chunk]:
         return self
 
-    @torch.no_grad()
-    def __next__(self) -> np.ndarray | torch.Tensor | list[list[PIL.Image.Image]]:
-        latent_frames = self._sampled_ahead or self._next_latent_frames(most=1)
-        self._sampled_ahead = []
-        if not latent_frames:
-            self.close()
-            raise StopIteration
-        chunk = self._decode(latent_frames)
-        # The first chunk waits for nothing.
-        if self.overlap_decoding and self.latent_frame > 1:
-            self._sampled_ahead = self._next_latent_frames(most=1)
-        self._wait_for_decoder()
-        return self.pipeline._postprocess(chunk, self.output_type)
+    def __next__(self) -> Chunk:
+        return self.next_frame()
 
-    def run(self, on_progress: Callable[[], None]) -> torch.Tensor:
+    @torch.no_grad()
+    def next_frame(self, conditions: FrameConditions | None = None) -> Chunk:
+        """
+        The next chunk, as from iterating.
+
+        Args:
+            conditions (`dict[str, torch.Tensor]`, *optional*):
+                By name, what the transformer is told of this latent frame, each `(B, c)`, instead of `frame_conditions`. With
+                `overlap_decoding` it is of the frame that is sampled ahead.
+
+        Raises:
+            `StopIteration`: The video is finished.
+            `RuntimeError`: The stream ended with an error, or is asked by its own callback.
+        """
+        if conditions is not None and not self.is_closed:
+            known = self.sampler.transformer.config.frame_conditions or {}
+            check_frame_conditions(conditions, known, len(self.sampler.frame_sum), num_frames=None, is_single=True)
+        with self._work():
+            self._next_conditions = conditions
+            latent_frames = self._sampled_ahead or self._next_latent_frames(most=1)
+            self._sampled_ahead = []
+            if latent_frames:
+                chunk = self._decode(latent_frames)
+                # The first chunk waits for nothing.
+                if self.overlap_decoding and self.latent_frame > 1:
+                    self._sampled_ahead = self._next_latent_frames(most=1)
+                self._wait_for_decoder()
+                return self.hooks.postprocess(chunk)
+        self.close()
+        raise StopIteration
+
+    @torch.no_grad()
+    def run(self, on_progress: Callable[[], None]) -> Chunk:
         """
         Samples to the end, decodes only then or before a re-encoding, and closes the stream.
 
@@ -124,33 +185,72 @@ class VideoARStream:
             on_progress (`Callable`): Called after every map.
 
         Returns:
-            `torch.Tensor`: Pixel frames `(B, 3, F, H, W)` in [-1, 1], or latents `(B, d, T, H', W')`.
+            The whole video, in the layout of a chunk.
         """
         parts = []
-        self._on_progress = on_progress
-        while latent_frames := self._next_latent_frames(most=None):
-            parts.append(self._decode(latent_frames))
-            self._wait_for_decoder()
+        with self._work():
+            self._on_progress = on_progress
+            while latent_frames := self._next_latent_frames(most=None):
+                parts.append(self._decode(latent_frames))
+                self._wait_for_decoder()
         self.close()
-        return torch.cat(parts, dim=2)
+        return self.hooks.postprocess(torch.cat(parts, dim=2))
+
+    def stop(self) -> None:
+        """Ends the video after the present step; the frames that are finished are still handed out."""
+        if not self.is_closed:
+            self.sampler.is_stopped = True
 
     def close(self) -> None:
-        """Ends the stream and frees its cache. Closing twice does nothing."""
-        if self.is_closed:
+        """Ends the stream and frees its cache. Closing twice does nothing; closed by its own callback, it ends after the step."""
+        if self._is_at_work:
+            self.stop()
+        if self._is_at_work or self.is_closed:
             return
-        self.generation = self._decoder_state = self._tail = None
-        self._given_frames = self._sampled_ahead = []
-        self.pipeline.maybe_free_model_hooks()
+        self._description = self.describe_call()
+        self.sampler.close()
+        self.sampler = self._decoder_state = self._tail = None
+        self._given_frames, self._sampled_ahead = [], []
+        self.hooks.on_close(self)
+
+    def describe_call(self) -> dict[str, Any]:
+        """`guidance_scale` as it is now, `attention_kwargs` and `num_timesteps`."""
+        if self.is_closed:
+            return self._description
+        return {
+            "guidance_scale": self.sampler.guidance_scale,
+            "attention_kwargs": self.sampler.attention_kwargs,
+            "num_timesteps": self.num_timesteps,
+        }
 
     @property
     def is_closed(self) -> bool:
-        return self.generation is None
+        return self.sampler is None
 
     def __enter__(self) -> "VideoARStream":
         return self
 
     def __exit__(self, *exception_details) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        """Ends the stream where an error leaves it half way: what would follow could not be right."""
+        if self._failure is not None:
+            raise RuntimeError(
+                f"This stream ended with an error ({type(self._failure).__name__}: {self._failure}). Call `stream` for another one."
+            )
+        if self._is_at_work:
+            raise RuntimeError("This stream is at work: its own callback cannot ask it for another frame or prompt.")
+        self._is_at_work = True
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            self._is_at_work = False
+            self.close()
+            raise
+        self._is_at_work = False
 
     # 2. Prompts on the way
 
@@ -180,110 +280,89 @@ class VideoARStream:
             negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
 
         Raises:
-            `ValueError`: The stream is closed, or the prompts are none, both, or another number than before.
+            `ValueError`: The stream is closed, or the prompts are none, both, or another number than before. The stream goes on
+                with the old text.
         """
         if self.is_closed:
             raise ValueError("`set_prompt` was called on a stream that has ended. Call `stream` for another one.")
-        self._resume()
-        pipeline = self.pipeline
-        num_prompts = len(self.generation.latents) // self.text_arguments["num_videos_per_prompt"]
-        pipeline._check_text_inputs(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        if pipeline._batch_size(prompt, prompt_embeds) != num_prompts:
-            name = "prompt" if prompt_embeds is None else "prompt_embeds"
-            raise ValueError(
-                f"`{name}` has {pipeline._batch_size(prompt, prompt_embeds)} entries, but the stream was made for "
-                f"{num_prompts}. Pass {num_prompts}."
-            )
-        if negative_prompt is not None or negative_prompt_embeds is not None:
-            self.text_arguments = self.text_arguments | {
-                "negative_prompt": negative_prompt,
-                "negative_prompt_embeds": negative_prompt_embeds,
-                "negative_prompt_attention_mask": negative_prompt_attention_mask,
-            }
-        generation = self.generation
-        (
-            generation.prompt_embeds,
-            generation.negative_prompt_embeds,
-            generation.prompt_attention_mask,
-            generation.negative_prompt_attention_mask,
-        ) = pipeline.encode_prompt(
+        text = self.hooks.encode_prompt(
             prompt=prompt,
+            negative_prompt=negative_prompt,
             prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
             prompt_attention_mask=prompt_attention_mask,
-            **self.text_arguments,
+            negative_prompt_attention_mask=negative_prompt_attention_mask,
         )
-        pipeline.write_text(generation)
+        with self._work():
+            self.sampler.write_text(text)
 
     # 3. Sampling and decoding
 
     def _next_latent_frames(self, most: int | None) -> list[torch.Tensor]:
         """
-        The next latent frames, each `(B, d, H', W')`: `most` of them, fewer where the video ends or is interrupted, or where
-        they have to be decoded before the tail can be re-encoded.
+        The next latent frames, each `(B, d, H', W')`: `most` of them, fewer where the video ends or is stopped, or where they have
+        to be decoded before the tail can be re-encoded.
         """
-        if self.is_closed:
-            return []
-        self._resume()
         latent_frames = []
         while not self._has_ended and len(latent_frames) != most:
+            if not self._given_frames and self.sampler.frame == self.length.reencode_at:
+                if latent_frames:
+                    break
+                self._reencode()
+            conditions = self._take_conditions()
             if self._given_frames:
                 latent_frame = self._given_frames.pop(0)
             else:
-                if self.generation.frame == self.reencode_at:
-                    if latent_frames:
-                        break
-                    self._reencode()
-                latent_frame = self._sample()
-                if latent_frame is None:
-                    break
+                latent_frame = self.sampler.sample_frame(conditions, self._after_step)
+            if self.sampler.is_stopped and not self.sampler.is_frame_complete and self.latent_frame > 0:
+                break  # only the first frame of a video is handed out unfinished
             latent_frames.append(latent_frame)
             self.latent_frame += 1
-        self._guidance_scale = self.pipeline.guidance_scale  # a callback may have changed it
         return latent_frames
 
     @property
     def _has_ended(self) -> bool:
-        return self.pipeline.interrupt or self.latent_frame == self.num_latent_frames
+        return self.is_closed or self.sampler.is_stopped or self.latent_frame == self.length.num_latent_frames
 
-    def _resume(self) -> None:
-        """Puts back what the pipeline holds while it samples; other calls may have changed it since the last chunk."""
-        pipeline = self.pipeline
-        pipeline.scheduler.set_timesteps(*self._scheduler_arguments)
-        pipeline._guidance_scale = self._guidance_scale
-        pipeline._attention_kwargs = self._attention_kwargs
+    def _take_conditions(self) -> FrameConditions | None:
+        """The conditions of the next latent frame, which are kept as long as it may be re-encoded."""
+        conditions, self._next_conditions = self._next_conditions, None
+        if conditions is None and self.frame_conditions:
+            num_frames = min(values.shape[1] for values in self.frame_conditions.values())
+            if self.latent_frame >= num_frames:
+                raise ValueError(
+                    f"`frame_conditions` has {num_frames} latent frames, and the video goes on after them. Pass the others one by "
+                    "one, with `next_frame(conditions=...)`."
+                )
+            conditions = {name: values[:, self.latent_frame] for name, values in self.frame_conditions.items()}
+        if self.length.reencode_at is not None:
+            self._own_conditions = [*self._own_conditions, conditions][-self.length.reencode_at :]
+        return conditions
 
-    def _sample(self) -> torch.Tensor | None:
-        """The next latent frame, or `None` if it was interrupted and is not the first of the video."""
-        pipeline = self.pipeline
-        last_timestep = (self.generation.frame + 1) * len(pipeline.scheduler.scale_schedule) - 1
-        latent_frame = pipeline.sample_frame(self.generation, self._after_step)
-        is_unfinished = pipeline.interrupt and pipeline.current_timestep != last_timestep
-        pipeline._current_timestep = None
-        return None if is_unfinished and self.latent_frame > 0 else latent_frame
-
-    def _after_step(self, timestep: int) -> None:
-        if self.on_step_end is not None:
-            self.on_step_end(self, self.step, timestep)
+    def _after_step(self, step: SamplingStep, frame_sum: torch.Tensor) -> torch.Tensor:
+        if self.hooks.on_step_end is not None:
+            frame_sum = self.hooks.on_step_end(self, self.step, step, frame_sum)
         self.step += 1
         if self._on_progress is not None:
             self._on_progress()
+        return frame_sum
 
     def _decode(self, latent_frames: list[torch.Tensor]) -> torch.Tensor:
-        """Pixel frames `(B, 3, F, H, W)` of the next latent frames; with `output_type="latent"` these as one tensor."""
+        """Pixel frames `(B, 3, F, H, W)` of the next latent frames; without a decoder these as one tensor."""
         latents = torch.stack(latent_frames, dim=2)  # (B, d, T, H', W')
-        if self.output_type == "latent":
+        if self.hooks.decode is None:
             return latents
         if self._decoding_stream is not None:
             self._decoding_stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._decoding_stream):  # without one, nothing happens here
             chunks = []
             for chunk in latents.split(DECODED_TOGETHER, dim=2):
-                pixels, self._decoder_state = self.pipeline.decode_chunk(chunk, self._decoder_state)
+                pixels, self._decoder_state = self.hooks.decode(chunk, self._decoder_state)
                 chunks.append(pixels)
             pixels = torch.cat(chunks, dim=2)
-            if self.context_frames is not None:
+            if self.length.context_frames is not None:
                 tail = pixels if self._tail is None else torch.cat([self._tail, pixels], dim=2)
-                self._tail = tail[:, :, -self.context_frames :].clone()
+                self._tail = tail[:, :, -self.length.context_frames :].clone()
         return pixels
 
     def _wait_for_decoder(self) -> None:
@@ -294,10 +373,20 @@ class VideoARStream:
         """Starts positions and cache over with the last pixel frames as context (VideoAR section 4.2, duration extension)."""
         self._wait_for_decoder()
         tail = self._tail
-        maps = self.pipeline.encode_frames(tail)
-        self.pipeline.write_frames(self.generation, maps)
+        maps = self.sampler.encode_frames(tail)
+        num_frames = maps.latents.shape[2]
+        conditions = self._own_conditions[-num_frames:]
+        self.sampler.write_frames(maps, _stack_conditions(conditions))
         # For the decoder's state. The frames have been handed out, and as such they stay the tail.
         self._decoder_state = None
         self._decode(list(maps.latents.unbind(dim=2)))
         self._wait_for_decoder()
         self._tail = tail
+
+
+def _stack_conditions(conditions: list[FrameConditions | None]) -> FrameConditions | None:
+    """Conditions of single frames, each `(B, c)`, as one `(B, T, c)` by name; those that not all frames have are left out."""
+    if any(frame is None for frame in conditions):
+        return None
+    names = set.intersection(*(set(frame) for frame in conditions))
+    return {name: torch.stack([frame[name] for frame in conditions], dim=1) for name in sorted(names)} or None

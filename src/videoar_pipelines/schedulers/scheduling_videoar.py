@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The scheduler of next-frame, next-scale generation. Where a diffusion scheduler walks over noise levels, this one walks over
-(frame, scale) pairs: timestep `t * K + k` is scale `k` of latent frame `t`. With refinement it comes back to the finest scales
-of a frame before it goes on to the next.
+(latent frame, scale) pairs. It says which steps a frame has and how much guidance each gets, and samples and accumulates bits; it
+holds nothing of a video, so that any number of videos share one.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +27,49 @@ from ..models.quantization import (
 
 
 GUIDANCE_SCHEDULES = ("constant", "rising", "falling")
+GUIDANCE_PROGRESSES = ("mean", "product", "maximum")
 PREVIOUS_FRAME_CONTEXTS = ("first_scale", "all_scales")
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """
+    How one video is sampled. Made by [`VideoARScheduler.sampling_options`], which fills in what the caller leaves open.
+
+    Args:
+        guidance_scale (`float`): Largest value of the guidance schedule; at 1 or below guidance is off.
+        temperature (`float` or `tuple[float, ...]`):
+            Divides the logits; one value, or one for each scale, the last for all finer ones. 0 is greedy.
+        top_p (`float`): A bit whose likelier value has at least this probability takes that value.
+        refinements (`tuple[int, ...]`): Finest maps that each round of refinement samples again; empty for none.
+    """
+
+    guidance_scale: float
+    temperature: float | tuple[float, ...]
+    top_p: float
+    refinements: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SamplingStep:
+    """
+    One map to sample.
+
+    Args:
+        frame (`int`): Latent frame `t`.
+        scale (`int`): Scale `k`.
+        grid (`tuple[int, int]`): `(h_k, w_k)`.
+        begins_round (`bool`): Whether a round of refinement begins with this step.
+    """
+
+    frame: int
+    scale: int
+    grid: tuple[int, int]
+    begins_round: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
 
 
 @dataclass
@@ -65,6 +109,24 @@ def draw_uniform_noise(
     return noise.to(device, non_blocking=noise.device.type == "cpu")
 
 
+def check_sampling_values(guidance_scale: float, temperature: float | Sequence[float], top_p: float) -> None:
+    """
+    Raises:
+        `ValueError`: A value has no meaning; the message names the argument, its value and what would work.
+    """
+
+    def is_number(value) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+    if not is_number(guidance_scale):
+        raise ValueError(f"`guidance_scale` has to be a finite number (1 or below is off), got {guidance_scale!r}.")
+    temperatures = temperature if isinstance(temperature, (list, tuple)) else [temperature]
+    if not temperatures or not all(is_number(value) and value >= 0 for value in temperatures):
+        raise ValueError(f"`temperature` has to be at least 0 (greedy), got {temperature}.")
+    if not is_number(top_p) or not 0 < top_p <= 1:
+        raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p!r}.")
+
+
 class VideoARScheduler(SchedulerMixin, ConfigMixin):
     """
     Owns the scale schedules, the guidance schedule, the sampling of bits, and for training the corruption of
@@ -78,13 +140,18 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             Which maps read the previous frame, see `quantization.map_inputs`. `"first_scale"` is the paper.
         guidance_scale (`float`, defaults to 5.0): Guidance that the pipeline uses when the caller names none.
         guidance_schedule (`str`, defaults to `"falling"`):
-            `"constant"`; `"falling"`, the paper's for text-to-video: from `guidance_scale` to 0.6 of it (but at least 1),
-            along frames and scales alike (5 to 3); `"rising"`, the paper's for UCF-101: at the first scale from 1 to half of
-            `guidance_scale` (but at least 1) over the frames, and within each frame up to `guidance_scale` (1 to 5, then up to
-            10).
-        temperature (`float` or `list[float]`, defaults to 1.0):
-            Divides the logits; one value, or one for each scale, the last for all finer ones. 0 is greedy.
-        top_p (`float`, defaults to 1.0): A bit whose likelier value has at least this probability takes that value.
+            `"constant"`; `"falling"`, the paper's for text-to-video: from `guidance_scale` down to `guidance_end` of it (but at
+            least 1), along frames and scales alike (5 to 3); `"rising"`, the paper's for UCF-101: at the first scale from 1 to
+            `guidance_first_scale` of `guidance_scale` (but at least 1) over the frames, and within each frame up to
+            `guidance_scale` (1 to 5, then up to 10).
+        guidance_end (`float`, defaults to 0.6): With `"falling"`, the share of `guidance_scale` that the last step gets.
+        guidance_progress (`str`, defaults to `"mean"`):
+            With `"falling"`, how the progress over frames and that over scales become one: `"mean"`, `"product"` or `"maximum"`.
+            The paper says that guidance falls along both.
+        guidance_first_scale (`float`, defaults to 0.5):
+            With `"rising"`, the share of `guidance_scale` that the first scale of the last frame gets.
+        temperature (`float` or `list[float]`, defaults to 1.0): See [`SamplingOptions`].
+        top_p (`float`, defaults to 1.0): See [`SamplingOptions`].
         refinements (`list[int]`, *optional*):
             Rounds of refinement of every latent frame, each the number of finest maps that it samples again. Not in the paper. A
             round decodes the finished frame and encodes what it shows, as training encodes frames: the coarser maps are then those
@@ -106,6 +173,9 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         previous_frame_context: str = "first_scale",
         guidance_scale: float = 5.0,
         guidance_schedule: str = "falling",
+        guidance_end: float = 0.6,
+        guidance_progress: str = "mean",
+        guidance_first_scale: float = 0.5,
         temperature: float | list[float] = 1.0,
         top_p: float = 1.0,
         refinements: list[int] | None = None,
@@ -114,17 +184,14 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         corruption_growth: float = 0.01,
         error_inheritance: bool = True,
     ):
-        if previous_frame_context not in PREVIOUS_FRAME_CONTEXTS:
-            raise ValueError(
-                f"`previous_frame_context` must be one of {PREVIOUS_FRAME_CONTEXTS}, got {previous_frame_context!r}."
-            )
-        if guidance_schedule not in GUIDANCE_SCHEDULES:
-            raise ValueError(f"`guidance_schedule` must be one of {GUIDANCE_SCHEDULES}, got {guidance_schedule!r}.")
-        self.timesteps = None
-        self.num_latent_frames = None
-        self.scale_schedule = None
-        self.refinements = None
-        self.sampled_scales = None
+        for name, value, choices in (
+            ("previous_frame_context", previous_frame_context, PREVIOUS_FRAME_CONTEXTS),
+            ("guidance_schedule", guidance_schedule, GUIDANCE_SCHEDULES),
+            ("guidance_progress", guidance_progress, GUIDANCE_PROGRESSES),
+        ):
+            if value not in choices:
+                raise ValueError(f"`{name}` must be one of {choices}, got {value!r}.")
+        check_sampling_values(guidance_scale, temperature, top_p)
 
     # 1. Schedules
 
@@ -134,122 +201,123 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         schedule = table.get(f"{latent_height}x{latent_width}", default_scale_schedule(latent_height, latent_width))
         return check_scale_schedule(schedule, latent_height, latent_width)
 
-    def get_sampled_scales(self, scale_schedule: ScaleSchedule, refinements: list[int] | None = None) -> list[int]:
+    def sampling_options(
+        self,
+        guidance_scale: float | None = None,
+        temperature: float | list[float] | None = None,
+        top_p: float | None = None,
+        refinements: Sequence[int] | None = None,
+    ) -> SamplingOptions:
         """
-        The scales of the maps that are sampled for one latent frame, in order: all of a schedule, then the finest ones again for
-        every round of refinement. A scale that is not larger than the one before begins a round.
+        The options of one video; what is `None` is the configuration's.
 
         Args:
+            guidance_scale (`float`, *optional*): See [`SamplingOptions`].
+            temperature (`float` or `list[float]`, *optional*): See [`SamplingOptions`].
+            top_p (`float`, *optional*): See [`SamplingOptions`].
+            refinements (`list[int]`, *optional*): See [`SamplingOptions`].
+
+        Raises:
+            `ValueError`: A value has no meaning; whether `refinements` fit a schedule is only known with the schedule, see
+                [`frame_steps`].
+        """
+
+        def given_or(value, default):
+            return default if value is None else value
+
+        config = self.config
+        guidance_scale = given_or(guidance_scale, config.guidance_scale)
+        temperature, top_p = given_or(temperature, config.temperature), given_or(top_p, config.top_p)
+        check_sampling_values(guidance_scale, temperature, top_p)
+        if isinstance(temperature, (list, tuple)):
+            temperature = tuple(temperature)
+        return SamplingOptions(
+            guidance_scale, temperature, top_p, tuple(given_or(refinements, config.refinements or ()))
+        )
+
+    def frame_steps(
+        self, frame: int, scale_schedule: ScaleSchedule, refinements: Sequence[int] = ()
+    ) -> list[SamplingStep]:
+        """
+        The steps of one latent frame: all scales, coarse to fine, then the finest ones again for every round of refinement.
+
+        Args:
+            frame (`int`): Latent frame `t`.
             scale_schedule (`tuple[tuple[int, int], ...]`): Grids.
-            refinements (`list[int]`, *optional*): Instead of the configuration's; `[]` for none.
+            refinements (`tuple[int, ...]`, *optional*): See [`SamplingOptions`].
 
         Raises:
             `ValueError`: A round has no map to sample, or none to keep.
         """
         num_scales = len(scale_schedule)
-        refinements = (self.config.refinements or []) if refinements is None else refinements
         for num_maps in refinements:
             if not 1 <= num_maps < num_scales:
                 raise ValueError(
                     f"`refinements` is {list(refinements)}: a round samples at least 1 and at most {num_scales - 1} of the "
                     f"{num_scales} maps of a frame again. Pass such numbers, or `[]` for no refinement."
                 )
-        rounds = [range(num_scales - num_maps, num_scales) for num_maps in refinements]
-        return [*range(num_scales), *(scale for scales in rounds for scale in scales)]
+        steps = [SamplingStep(frame, scale, grid) for scale, grid in enumerate(scale_schedule)]
+        for num_maps in refinements:
+            first = num_scales - num_maps
+            steps += [
+                SamplingStep(frame, scale, scale_schedule[scale], begins_round=scale == first)
+                for scale in range(first, num_scales)
+            ]
+        return steps
 
-    def set_timesteps(
-        self,
-        num_latent_frames: int | None,
-        latent_height: int,
-        latent_width: int,
-        device: torch.device | str | None = None,
-        refinements: list[int] | None = None,
-    ) -> None:
-        """
-        Sets `scale_schedule`, `refinements` (as passed), `sampled_scales` (of the maps that are sampled for a latent frame, see
-        [`get_sampled_scales`]) and `timesteps` (`T` times as many, without refinement `T * K`; `None` for a video without end).
-
-        Args:
-            num_latent_frames (`int`, *optional*): `T`, or `None` for a video without end.
-            latent_height (`int`): `H'`.
-            latent_width (`int`): `W'`.
-            device (`torch.device`, *optional*): Of `timesteps`.
-            refinements (`list[int]`, *optional*): Rounds of refinement, instead of the configuration's; `[]` for none.
-        """
-        self.scale_schedule = self.get_scale_schedule(latent_height, latent_width)
-        self.refinements = refinements
-        self.sampled_scales = self.get_sampled_scales(self.scale_schedule, refinements)
-        self.num_latent_frames = num_latent_frames
-        self.timesteps = None
-        if num_latent_frames is not None:
-            starts = torch.arange(num_latent_frames, device=device)[:, None] * len(self.scale_schedule)
-            self.timesteps = (starts + torch.tensor(self.sampled_scales, device=device)).flatten()
-
-    def frame_and_scale(self, timestep: int) -> tuple[int, int]:
-        """
-        Latent frame and scale of a timestep.
-
-        Raises:
-            `ValueError`: [`set_timesteps`] has not been called.
-        """
-        if self.scale_schedule is None:
-            raise ValueError("The scheduler has no timesteps yet: call `set_timesteps` first.")
-        return divmod(int(timestep), len(self.scale_schedule))
-
-    def guidance_scale_at(self, timestep: int, guidance_scale: float, num_trained_frames: int = 5) -> float:
+    def guidance_at(
+        self, step: SamplingStep, num_frames: int, num_scales: int, guidance_scale: float | None = None
+    ) -> float:
         """
         Temporal-spatial adaptive guidance (VideoAR section 4.2).
 
         Args:
-            timestep (`int`): `t * K + k`.
-            guidance_scale (`float`): The schedule's largest value; at 1 or below guidance is off.
-            num_trained_frames (`int`, defaults to 5):
-                Latent frames over which a video without end walks through the temporal part of the schedule.
+            step ([`SamplingStep`]): A frame and a scale.
+            num_frames (`int`): Latent frames over which a video walks through the temporal part of the schedule.
+            num_scales (`int`): `K`.
+            guidance_scale (`float`, *optional*):
+                The schedule's largest value, instead of the configuration's; at 1 or below guidance is off.
 
         Returns:
             `float`: The factor of `unconditional + factor * (conditional - unconditional)`.
         """
-        if self.config.guidance_schedule == "constant" or guidance_scale <= 1:
+        config = self.config
+        if guidance_scale is None:
+            guidance_scale = config.guidance_scale
+        if config.guidance_schedule == "constant" or guidance_scale <= 1:
             return guidance_scale
-        frame, scale = self.frame_and_scale(timestep)
-        num_frames = self.num_latent_frames or num_trained_frames
-        frame_progress = min(1.0, frame / max(1, num_frames - 1))
-        scale_progress = scale / max(1, len(self.scale_schedule) - 1)
-        if self.config.guidance_schedule == "falling":
-            return max(1.0, guidance_scale * (1 - 0.4 * (frame_progress + scale_progress) / 2))
-        at_first_scale = 1 + (max(1.0, guidance_scale / 2) - 1) * frame_progress
-        return at_first_scale + (guidance_scale - at_first_scale) * scale_progress
+        over_frames = min(1.0, step.frame / max(1, num_frames - 1))
+        over_scales = step.scale / max(1, num_scales - 1)
+        if config.guidance_schedule == "falling":
+            progress = {
+                "mean": (over_frames + over_scales) / 2,
+                "product": over_frames * over_scales,
+                "maximum": max(over_frames, over_scales),
+            }[config.guidance_progress]
+            return max(1.0, guidance_scale * (1 - (1 - config.guidance_end) * progress))
+        at_first_scale = 1 + (max(1.0, guidance_scale * config.guidance_first_scale) - 1) * over_frames
+        return at_first_scale + (guidance_scale - at_first_scale) * over_scales
 
     # 2. Sampling
 
     def scale_model_input(
-        self, sample: torch.Tensor, timestep: int, previous_frame: torch.Tensor | None = None
+        self, sample: torch.Tensor, step: SamplingStep, previous_frame: torch.Tensor
     ) -> torch.Tensor:
         """
-        What the transformer reads at a timestep.
+        What the transformer reads at a step.
 
         Args:
             sample (`torch.Tensor` of shape `(B, d, H', W')`): Sum of the frame's coarser maps.
-            timestep (`int`): `t * K + k`.
-            previous_frame (`torch.Tensor` of shape `(B, d, H', W')`, *optional*): The previous frame, `None` before the first.
+            step ([`SamplingStep`]): The map.
+            previous_frame (`torch.Tensor` of shape `(B, d, H', W')`): The previous frame, zeros before the first.
 
         Returns:
             `torch.Tensor` of shape `(B, h_k * w_k, c)`: See `quantization.map_inputs`.
         """
-        _, scale = self.frame_and_scale(timestep)
-        if previous_frame is None:
-            previous_frame = torch.zeros_like(sample)
-        return map_inputs(
-            sample, previous_frame, self.scale_schedule[scale], scale == 0, self.config.previous_frame_context
-        )
+        return map_inputs(sample, previous_frame, step.grid, step.scale == 0, self.config.previous_frame_context)
 
     def sample_bits(
-        self,
-        logits: torch.Tensor,
-        noise: torch.Tensor,
-        scale: int = 0,
-        temperature: float | list[float] | None = None,
-        top_p: float | None = None,
+        self, logits: torch.Tensor, noise: torch.Tensor, scale: int, options: SamplingOptions | None = None
     ) -> torch.Tensor:
         """
         Draws bits from their logits.
@@ -257,35 +325,33 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         Args:
             logits (`torch.Tensor`): Logit of each bit being one; any shape.
             noise (`torch.Tensor`): Uniform in `[0, 1)`, same shape.
-            scale (`int`, defaults to 0): Picks from a list of temperatures.
-            temperature (`float` or `list[float]`, *optional*): Instead of the configuration's.
-            top_p (`float`, *optional*): Instead of the configuration's.
+            scale (`int`): Picks from several temperatures.
+            options ([`SamplingOptions`], *optional*): Instead of the configuration's.
 
         Returns:
             `torch.Tensor`: Boolean, same shape.
         """
-        temperature = self.config.temperature if temperature is None else temperature
-        top_p = self.config.top_p if top_p is None else top_p
-        if isinstance(temperature, (list, tuple)):
+        options = options or self.sampling_options()
+        temperature = options.temperature
+        if isinstance(temperature, tuple):
             temperature = temperature[min(scale, len(temperature) - 1)]
         likelier = logits > 0
         if temperature == 0:
             return likelier
         probability = torch.sigmoid(logits.to(torch.float32) / temperature)
         bits = noise < probability
-        if top_p < 1:
-            bits = torch.where(torch.maximum(probability, 1 - probability) >= top_p, likelier, bits)
+        if options.top_p < 1:
+            bits = torch.where(torch.maximum(probability, 1 - probability) >= options.top_p, likelier, bits)
         return bits
 
     def step(
         self,
         model_output: torch.Tensor,
-        timestep: int,
+        step: SamplingStep,
         sample: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         noise: torch.Tensor | None = None,
-        temperature: float | list[float] | None = None,
-        top_p: float | None = None,
+        options: SamplingOptions | None = None,
         return_dict: bool = True,
     ) -> VideoARSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """
@@ -293,22 +359,20 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             model_output (`torch.Tensor` of shape `(B, h_k * w_k, d)`): Bit logits, guidance applied.
-            timestep (`int`): `t * K + k`.
+            step ([`SamplingStep`]): The map.
             sample (`torch.Tensor` of shape `(B, d, H', W')`): Sum of the frame's coarser maps, zeros at the first scale.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*): One, or one for each sample.
             noise (`torch.Tensor` of shape `(B, h_k * w_k, d)`, *optional*): Uniform noise to use instead of `generator`.
-            temperature (`float` or `list[float]`, *optional*): Instead of the configuration's.
-            top_p (`float`, *optional*): Instead of the configuration's.
+            options ([`SamplingOptions`], *optional*): Instead of the configuration's.
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
 
         Returns:
             [`VideoARSchedulerOutput`] or `tuple`
         """
-        _, scale = self.frame_and_scale(timestep)
         if noise is None:
             noise = draw_uniform_noise(tuple(model_output.shape), generator, model_output.device)
-        bits = self.sample_bits(model_output, noise, scale, temperature, top_p)
-        bits = bits.unflatten(1, self.scale_schedule[scale])  # (B, h_k, w_k, d)
+        bits = self.sample_bits(model_output, noise, step.scale, options)
+        bits = bits.unflatten(1, step.grid)  # (B, h_k, w_k, d)
         prev_sample = accumulate(sample, bits)
         if not return_dict:
             return (prev_sample, bits)

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer that fits a tokenizer, a text encoder and a scheduler, and the text it reads."""
+"""The text models that a run reads text with, and the transformer that fits video tokenizer, text encoder and scheduler."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .arguments import model_config
 
 def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, T5EncoderModel]:
     """
-    Tokenizer and text encoder of a folder or Hub id: of a pipeline, in its folders `tokenizer` and `text_encoder`, or of a T5
+    Text tokenizer and text encoder of a folder or Hub id: of a pipeline, in its folders `tokenizer` and `text_encoder`, or of a T5
     such as `google/flan-t5-xl`.
 
     Args:
@@ -28,8 +29,8 @@ def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, 
         folders = ("tokenizer", "text_encoder")
     except OSError:
         folders = ("", "")
-    tokenizer = T5TokenizerFast.from_pretrained(source, subfolder=folders[0])
-    return tokenizer, T5EncoderModel.from_pretrained(source, subfolder=folders[1], dtype=dtype)
+    text_tokenizer = T5TokenizerFast.from_pretrained(source, subfolder=folders[0])
+    return text_tokenizer, T5EncoderModel.from_pretrained(source, subfolder=folders[1], dtype=dtype)
 
 
 def transformer_config(text: str) -> dict[str, Any]:
@@ -85,13 +86,25 @@ def check_components(
     for name, width in _required_widths(vae, text_encoder, scheduler).items():
         if transformer_config[name] != width:
             raise ValueError(
-                f"The transformer's `{name}` is {transformer_config[name]}, but the tokenizer, the text encoder and the "
+                f"The transformer's `{name}` is {transformer_config[name]}, but the video tokenizer, the text encoder and the "
                 f"scheduler's `previous_frame_context` ({scheduler.config.previous_frame_context!r}) need {width}."
             )
     if max_sequence_length > transformer_config["max_text_length"]:
         raise ValueError(
             f"`--max_sequence_length` is {max_sequence_length}, the transformer's longest text is "
             f"{transformer_config['max_text_length']}: pass at most that."
+        )
+
+
+def check_frame_conditions(transformer_config: dict[str, Any], condition_columns: Sequence[str] | None) -> None:
+    """
+    Raises:
+        `ValueError`: The data do not have the very conditions that the transformer is made for.
+    """
+    expected, given = sorted(transformer_config["frame_conditions"] or {}), sorted(condition_columns or ())
+    if expected != given:
+        raise ValueError(
+            f"The transformer's `frame_conditions` are {expected}, `--condition_columns` are {given}: pass the same names."
         )
 
 
@@ -105,24 +118,3 @@ def _required_widths(
         "out_channels": num_bits,
         "text_embed_dim": text_encoder.config.d_model,
     }
-
-
-def encode_captions(
-    captions: list[str],
-    tokenizer: T5TokenizerFast,
-    text_encoder: T5EncoderModel,
-    max_sequence_length: int,
-    device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Text states `(B, max_sequence_length, C)` and their boolean mask `(B, max_sequence_length)`, `False` at padding. With
-    gradients if the text encoder's weights want them.
-    """
-    inputs = tokenizer(
-        captions,
-        padding="max_length",
-        max_length=max_sequence_length,
-        truncation=True,
-        return_tensors="pt",
-    ).to(device)
-    return text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state, inputs.attention_mask.bool()

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm.auto import tqdm
 
-from .training_state import (
+from .checkpoints import (
     TrainingState,
     find_checkpoint,
     list_checkpoints,
@@ -74,6 +74,20 @@ def start_run(args: Namespace) -> Accelerator:
     set_seed(args.seed)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     return accelerator
+
+
+def start_trackers(accelerator: Accelerator, args: Namespace, name: str) -> None:
+    """Starts the trackers of `--report_to` with all settings of the run, under the name of the project."""
+    if args.report_to != "none":
+        accelerator.init_trackers(name, {key: str(value) for key, value in vars(args).items()})
+
+
+def shared_objects(accelerator: Accelerator, lr_scheduler: Any) -> dict[str, Any]:
+    """What a run's [`TrainingState`] holds as `shared`: the learning-rate schedule and, for fp16, the gradient scaler."""
+    shared = {"lr_scheduler": lr_scheduler}
+    if accelerator.scaler is not None:
+        shared["scaler"] = accelerator.scaler
+    return shared
 
 
 def end_run(accelerator: Accelerator) -> None:
@@ -253,8 +267,8 @@ class TrainingLoop:
 
     def watch_gradients(self, **norms: torch.Tensor) -> None:
         """
-        Watches gradient norms, by name. With a gradient scaler (fp16) it does not: overflows are its daily bread, and it skips
-        such steps by itself.
+        Watches gradient norms, by name. With a gradient scaler (fp16) it does not: gradients that are not finite are expected
+        there, and the scaler skips such steps.
         """
         if self.accelerator.scaler is None:
             for name, norm in norms.items():

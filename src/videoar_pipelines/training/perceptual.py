@@ -14,7 +14,7 @@ import torch.nn as nn
 from safetensors.torch import load_file
 
 
-# Widths of VGG16's convolutions, level by level; the features behind each level are compared.
+# Widths of VGG16's convolutions, level by level; the features that each level gives are compared.
 VGG16_LEVELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 # What the published heads expect of an image in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -37,7 +37,7 @@ class VGG16Features(nn.Module):
         self.features = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Features `(N, C_i, h_i, w_i)` behind every level, of normalised images `(N, 3, H, W)`."""
+        """Features `(N, C_i, h_i, w_i)` that every level gives, of normalised images `(N, 3, H, W)`."""
         outputs = []
         for index, layer in enumerate(self.features):
             images = layer(images)

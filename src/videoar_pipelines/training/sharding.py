@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from .training_state import trainable_parameters
+from .optimization import trainable_parameters
 
 
 def shard_model(model: nn.Module, mesh: DeviceMesh | None = None) -> nn.Module:
@@ -86,7 +86,7 @@ def averaged_weights(model: nn.Module, average: EMAModel, is_main_process: bool)
 
     Args:
         model (`nn.Module`): Not wrapped by DDP.
-        average (`EMAModel`): Of the model, see `training_state.make_average`.
+        average (`EMAModel`): Of the model, see `optimization.make_average`.
         is_main_process (`bool`): Whether this process needs the result.
 
     Yields:

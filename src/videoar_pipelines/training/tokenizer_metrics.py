@@ -11,33 +11,6 @@ from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import ScaleSchedule
 
 
-def random_scale_mask(
-    batch_size: int,
-    num_scales: int,
-    probability: float,
-    device: torch.device | str | None = None,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """
-    Drops fine scales at random, so that coarse scales carry more: with `probability` a sample keeps its first `n` scales
-    only, `n` uniform between 1 and `num_scales - 1`.
-
-    Args:
-        batch_size (`int`): `B`.
-        num_scales (`int`): `K`.
-        probability (`float`): Share of samples that lose scales.
-        device (`torch.device`, *optional*): Of the result.
-        generator (`torch.Generator`, *optional*): On `device`.
-
-    Returns:
-        `torch.Tensor` of shape `(B, K)`: Boolean, `False` for a dropped scale.
-    """
-    is_cut = torch.rand(batch_size, device=device, generator=generator) < probability
-    kept = torch.randint(1, max(2, num_scales), (batch_size,), device=device, generator=generator)
-    kept = torch.where(is_cut, kept, num_scales)
-    return torch.arange(num_scales, device=device) < kept[:, None]
-
-
 @torch.no_grad()
 def bit_usage(bits: list[torch.Tensor]) -> torch.Tensor:
     """
@@ -76,7 +49,7 @@ def round_trip_flips(
 ) -> dict[str, float]:
     """
     Share of bits that change when a video is decoded from its bits and encoded again. The transformer continues videos that
-    were decoded and re-encoded, so flips are noise in its context.
+    were decoded and encoded again, so flips are noise in its context.
 
     Args:
         vae ([`AutoencoderVideoAR`]): In evaluation mode.

@@ -1,0 +1,392 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of a call as one object, the checks of what a user passed, and the texts that describe it."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+
+
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+
+# What the calls and streams of all pipelines share; `describe_arguments` puts it in their docstrings.
+ARGUMENTS = {
+    "prompt": """
+            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What to guide away from. Without it the transformer's learned null text is used.
+            height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
+            width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
+    "sampling": """
+            guidance_scale (`float`, *optional*):
+                Largest value of the scheduler's guidance schedule. Guidance is off at 1 or below, which halves the work. Defaults
+                to the scheduler's `guidance_scale`.
+            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                For reproducible videos. With a list, one for each video, a video does not depend on its batch.
+            latents (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
+                Uniform noise in [0, 1) from which the bits are sampled, instead of drawing it from `generator`. With refinement,
+                `L` counts maps as often as they are sampled.
+            prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Text states to use instead of `prompt`.
+            negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Instead of `negative_prompt`.
+            prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): `False` at padding of `prompt_embeds`.
+            negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
+            temperature (`float` or `list[float]`, *optional*): Instead of the scheduler's. 0 is greedy.
+            top_p (`float`, *optional*): Instead of the scheduler's.
+            refinements (`list[int]`, *optional*):
+                Rounds of refinement of every latent frame, instead of the scheduler's, each the number of finest maps that are
+                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].
+            window (`int`, *optional*):
+                Earlier latent frames that a frame sees; all of them when `None`. The cache is a ring of so many frames: memory and
+                cost of a frame stay constant.
+            reencode_at (`int`, *optional*):
+                Latent frames after which the last `context_frames` are encoded again from their pixels, and become the beginning
+                of the next stretch, with positions starting over: the paper's duration extension, for videos longer than those
+                of training. Never when `None`.
+            context_frames (`int`, *optional*):
+                Pixel frames that are re-encoded, `4 * n + 1`, fewer than `reencode_at` latent frames. Defaults to half of
+                these.
+            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
+                For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
+                latent frame. What is left out is the learned null.
+            output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.""",
+    "return_dict": """
+            return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.""",
+    "overlap_decoding": """
+            overlap_decoding (`bool`, defaults to `False`):
+                Whether to sample a latent frame ahead, from the second chunk on, while a chunk is decoded; on a GPU both run at
+                the same time. A new prompt then takes effect a frame later.""",
+    "callbacks": """
+            attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
+            callback_on_step_end (`Callable`, *optional*):
+                Called as `callback(pipeline, step, timestep, callback_kwargs)` after every map, where `timestep` is
+                `t * K + k` of latent frame `t` and scale `k`. What it returns replaces the tensors; `latents` is the latent
+                frame `(B, d, H', W')` being sampled, text embeddings keep their shape.
+            callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`): Tensors handed to the callback.
+            max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.""",
+}
+
+
+def describe_arguments(method: Callable) -> Callable:
+    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of `ARGUMENTS`."""
+    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: ARGUMENTS[match[1]], method.__doc__)
+    return method
+
+
+@dataclass(frozen=True)
+class TextArguments:
+    """What a user says of the text, see [`VideoARPipeline.__call__`]."""
+
+    prompt: str | list[str] | None = None
+    negative_prompt: str | list[str] | None = None
+    prompt_embeds: torch.Tensor | None = None
+    negative_prompt_embeds: torch.Tensor | None = None
+    prompt_attention_mask: torch.Tensor | None = None
+    negative_prompt_attention_mask: torch.Tensor | None = None
+
+    @property
+    def num_prompts(self) -> int:
+        if self.prompt is None:
+            return len(self.prompt_embeds)
+        return 1 if isinstance(self.prompt, str) else len(self.prompt)
+
+    def text(self) -> dict[str, Any]:
+        """The text's arguments by name."""
+        return {name: getattr(self, name) for name in TextArguments.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class CallArguments(TextArguments):
+    """
+    All arguments of a call, see [`VideoARPipeline.__call__`]. `given_frames` are the pixel frames `(3, F, H, W)` in [-1, 1] of an image
+    or video, and `given_name` is the argument they came in.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    guidance_scale: float | None = None
+    num_videos_per_prompt: int = 1
+    generator: torch.Generator | list[torch.Generator] | None = None
+    latents: torch.Tensor | None = None
+    temperature: float | list[float] | None = None
+    top_p: float | None = None
+    refinements: list[int] | None = None
+    window: int | None = None
+    reencode_at: int | None = None
+    context_frames: int | None = None
+    frame_conditions: dict[str, torch.Tensor] | None = None
+    output_type: str = "np"
+    attention_kwargs: dict[str, Any] | None = None
+    callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None
+    callback_on_step_end_tensor_inputs: list[str] = field(default_factory=lambda: ["latents"])
+    max_sequence_length: int | None = None
+    given_frames: list[torch.Tensor] | None = None
+    given_name: str = "video"
+
+    @property
+    def num_given_frames(self) -> int:
+        return 0 if self.given_frames is None else self.given_frames[0].shape[1]
+
+    @property
+    def num_videos(self) -> int:
+        return self.num_prompts * self.num_videos_per_prompt
+
+
+# 1. Single values
+
+
+def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    """
+    Raises:
+        `ValueError`: `value` is no integer, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        hint = ""
+        if isinstance(value, float) and value.is_integer():
+            hint = f" Pass {int(value)}."
+        elif isinstance(value, str) and value.strip().isdigit():
+            hint = f" Pass {int(value)}, without quotes."
+        raise ValueError(f"`{name}` has to be an integer, got {value!r}.{hint}")
+    if (least is not None and value < least) or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"`{name}` has to be {bounds}, got {value}.")
+
+
+def check_multiple(name: str, value: Any, multiple: int) -> None:
+    """
+    Raises:
+        `ValueError`: `value` is no positive multiple of `multiple`.
+    """
+    check_integer(name, value)
+    if value < multiple or value % multiple != 0:
+        below = max(multiple, value // multiple * multiple)
+        raise ValueError(
+            f"`{name}` has to be a multiple of {multiple}, got {value}. The nearest that work are {below} and "
+            f"{below + multiple}."
+        )
+
+
+def check_num_frames(name: str, num_frames: Any, ratio: int) -> None:
+    """
+    Raises:
+        `ValueError`: `num_frames` is not `ratio * n + 1`.
+    """
+    check_integer(name, num_frames)
+    if num_frames < 1 or (num_frames - 1) % ratio != 0:
+        below = max(0, (num_frames - 1) // ratio) * ratio + 1
+        raise ValueError(
+            f"`{name}` has to be {ratio} * n + 1, got {num_frames}. The nearest that work are {below} and {below + ratio}."
+        )
+
+
+def num_latent_frames(num_frames: int, ratio: int) -> int:
+    """Latent frames of `ratio * n + 1` pixel frames; 0 of none."""
+    return math.ceil(num_frames / ratio)
+
+
+# 2. Groups of arguments
+
+
+def check_lengths(arguments: CallArguments, ratio: int) -> None:
+    """
+    Lengths of the video, of what is given, of the window and of re-encoding, where `ratio` pixel frames are a latent one.
+
+    Raises:
+        `ValueError`: They do not fit together.
+    """
+    num_frames, num_given_frames = arguments.num_frames, arguments.num_given_frames
+    window, reencode_at, context_frames = arguments.window, arguments.reencode_at, arguments.context_frames
+    if num_frames is not None:
+        check_num_frames("num_frames", num_frames, ratio)
+        if num_frames <= num_given_frames:
+            raise ValueError(
+                f"`num_frames` counts the {num_given_frames} given frames and has to be more than these, got {num_frames}. "
+                f"The smallest that works is {num_given_frames + ratio}."
+            )
+    if window is not None:
+        check_integer("window", window)
+        if window < 1:
+            raise ValueError(f"`window` has to be at least 1 latent frame, or `None` for all, got {window}.")
+    if reencode_at is None and context_frames is not None:
+        raise ValueError(
+            f"`context_frames` is {context_frames}, but without `reencode_at` nothing is re-encoded. Pass both, or none."
+        )
+    contexts = {f"`{arguments.given_name}`": num_given_frames}
+    if reencode_at is not None:
+        check_integer("reencode_at", reencode_at)
+        if reencode_at < 2:
+            raise ValueError(
+                f"`reencode_at` has to be at least 2 latent frames (one of context and a new one), got {reencode_at}."
+            )
+        check_num_frames("context_frames", context_frames, ratio)
+        contexts["`context_frames`"] = context_frames
+    # The first frame after a context sees all of it.
+    for name, num_pixel_frames in contexts.items():
+        num_latents = num_latent_frames(num_pixel_frames, ratio)
+        for limit_name, limit, most in (
+            ("window", window, window),
+            ("reencode_at", reencode_at, reencode_at and reencode_at - 1),
+        ):
+            if limit is not None and num_latents > most:
+                raise ValueError(
+                    f"{name} has {num_pixel_frames} pixel frames, {num_latents} latent ones: too long for "
+                    f"`{limit_name}` = {limit}, which has room for {most}. Pass at most {(most - 1) * ratio + 1} pixel "
+                    f"frames, or a `{limit_name}` of at least {limit + num_latents - most}."
+                )
+
+
+def check_text(arguments: TextArguments, has_text_encoder: bool, width: int, longest: int) -> None:
+    """
+    Prompts and text states, for a transformer that reads states of `width` and at most `longest` tokens.
+
+    Raises:
+        `ValueError`: Some are missing, too many, or of another kind, number or shape.
+    """
+    prompt, negative_prompt = arguments.prompt, arguments.negative_prompt
+    if (prompt is None) == (arguments.prompt_embeds is None):
+        raise ValueError("Provide exactly one of `prompt` and `prompt_embeds`.")
+    if not has_text_encoder and (prompt is not None or negative_prompt is not None):
+        raise ValueError(
+            "`prompt` and `negative_prompt` need a text encoder, and this pipeline has none: pass `prompt_embeds` and "
+            "`negative_prompt_embeds`."
+        )
+    if negative_prompt is not None and arguments.negative_prompt_embeds is not None:
+        raise ValueError("Provide at most one of `negative_prompt` and `negative_prompt_embeds`.")
+    for name, texts in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        _check_texts(name, texts)
+    for name in ("prompt", "negative_prompt"):
+        embeds, mask = getattr(arguments, f"{name}_embeds"), getattr(arguments, f"{name}_attention_mask")
+        if embeds is not None:
+            _check_states(f"{name}_embeds", embeds, width, longest)
+        elif mask is not None:
+            raise ValueError(
+                f"`{name}_attention_mask` belongs to `{name}_embeds`, which were not passed; the mask of `{name}` is made with it. "
+                "Drop the mask."
+            )
+        if mask is not None and (not isinstance(mask, torch.Tensor) or mask.shape != embeds.shape[:2]):
+            raise ValueError(
+                f"`{name}_attention_mask` has to be a tensor of the shape {tuple(embeds.shape[:2])} of `{name}_embeds`, got "
+                f"{tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask)}."
+            )
+    num_prompts = arguments.num_prompts
+    if isinstance(negative_prompt, list) and len(negative_prompt) != num_prompts:
+        raise ValueError(
+            f"`negative_prompt` has {len(negative_prompt)} entries for {num_prompts} prompts. Pass one string, or a list of "
+            f"{num_prompts}."
+        )
+    if arguments.negative_prompt_embeds is not None and len(arguments.negative_prompt_embeds) != num_prompts:
+        raise ValueError(
+            f"`negative_prompt_embeds` has {len(arguments.negative_prompt_embeds)} entries for {num_prompts} prompts. Pass "
+            f"{num_prompts}."
+        )
+
+
+def _check_texts(name: str, texts: Any) -> None:
+    if texts is None or isinstance(texts, str):
+        return
+    if not isinstance(texts, list):
+        raise ValueError(f"`{name}` has to be of type `str` or `list[str]`, got {type(texts)}.")
+    if not texts:
+        raise ValueError(f"`{name}` is an empty list. Pass at least one prompt.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"`{name}` has to be of type `str` or `list[str]`, but `{name}[{index}]` is {text!r}.")
+
+
+def _check_states(name: str, embeds: Any, width: int, longest: int) -> None:
+    if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point() or embeds.ndim != 3:
+        got = (
+            f"{embeds.dtype} of shape {tuple(embeds.shape)}" if isinstance(embeds, torch.Tensor) else str(type(embeds))
+        )
+        raise ValueError(f"`{name}` has to be a float tensor (batch, tokens, {width}), got {got}.")
+    if embeds.shape[2] != width or 0 in embeds.shape:
+        raise ValueError(f"`{name}` has to be (batch, tokens, {width}), got {tuple(embeds.shape)}.")
+    if embeds.shape[1] > longest:
+        raise ValueError(
+            f"`{name}` has {embeds.shape[1]} tokens, the longest text of this model is {longest} tokens: lower "
+            "`max_sequence_length` where they are made."
+        )
+    if not torch.isfinite(embeds).all():
+        raise ValueError(f"`{name}` holds values that are not finite.")
+
+
+def check_generator(generator: Any, num_videos: int) -> None:
+    """
+    Raises:
+        `ValueError`: `generator` is neither a generator nor a list of one for each video.
+    """
+    if isinstance(generator, list) and len(generator) != num_videos:
+        raise ValueError(
+            f"`generator` is a list of {len(generator)}, but {num_videos} videos are asked for. Pass one generator, or a "
+            f"list of {num_videos}."
+        )
+    generators = generator if isinstance(generator, list) else [generator]
+    if generator is not None and not all(isinstance(item, torch.Generator) for item in generators):
+        raise ValueError(
+            f"`generator` has to be a `torch.Generator` or a list of them, got {generator!r}. For a seed, pass "
+            "`torch.Generator().manual_seed(seed)`."
+        )
+
+
+def check_noise(noise: Any, shape: tuple[int, ...]) -> None:
+    """
+    Raises:
+        `ValueError`: `noise`, the argument `latents`, is not uniform noise of the shape.
+    """
+    if not isinstance(noise, torch.Tensor) or tuple(noise.shape) != shape:
+        got = tuple(noise.shape) if isinstance(noise, torch.Tensor) else type(noise)
+        raise ValueError(f"`latents` has to have the shape {shape}, got {got}.")
+    lowest, highest = noise.min().item(), noise.max().item()
+    if not (lowest >= 0 and highest <= 1):  # written so that NaN is refused as well
+        raise ValueError(
+            f"`latents` has to be uniform noise in [0, 1], as from `torch.rand`, got values from {lowest:.3g} to {highest:.3g}."
+        )
+
+
+def check_frame_conditions(
+    conditions: Any, known: dict[str, dict], batch_size: int, num_frames: int | None, is_single: bool = False
+) -> None:
+    """
+    Conditions of latent frames against the transformer's configuration `known`.
+
+    Args:
+        conditions (`dict[str, torch.Tensor]`): By name, `(B, T, c)`; with `is_single` `(B, c)`.
+        known (`dict[str, dict]`): `frame_conditions` of the configuration.
+        batch_size (`int`): `B`.
+        num_frames (`int`, *optional*): `T`; any when `None`.
+        is_single (`bool`, defaults to `False`): Whether they are of one frame.
+
+    Raises:
+        `ValueError`: A name is unknown, a tensor has another shape, or a label is out of range.
+    """
+    if conditions is None:
+        return
+    if not isinstance(conditions, dict):
+        raise ValueError(f"`frame_conditions` has to be a dictionary of tensors, got {type(conditions)}.")
+    for name, condition in conditions.items():
+        if name not in known:
+            raise ValueError(
+                f"`frame_conditions` has {name!r}, but the transformer knows {sorted(known) or 'no conditions'}. Leave it out."
+            )
+        channels, num_labels = known[name].get("vector_size", 1), known[name].get("num_labels")
+        frames = () if is_single else (num_frames or "T",)
+        shape = tuple(condition.shape) if isinstance(condition, torch.Tensor) else ()
+        expected = (batch_size, *frames, channels)
+        if len(shape) != len(expected) or any(b != a != "T" for a, b in zip(expected, shape)) or 0 in shape:
+            got = shape or type(condition)
+            raise ValueError(f"`frame_conditions[{name!r}]` has to have the shape {expected}, got {got}.")
+        if num_labels is not None and not (condition.min() >= 0 and condition.max() < num_labels):
+            raise ValueError(
+                f"`frame_conditions[{name!r}]` has to hold labels from 0 to {num_labels - 1}, got {condition.min().item()} to "
+                f"{condition.max().item()}."
+            )
+        if not torch.isfinite(condition.float()).all():
+            raise ValueError(f"`frame_conditions[{name!r}]` holds values that are not finite.")

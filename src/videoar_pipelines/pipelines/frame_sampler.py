@@ -1,0 +1,432 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The sampler: all state of one video (or one batch of videos) while its latent frames are sampled. The components compute and hold
+nothing; whoever owns a sampler owns the video. It neither decodes for the user nor knows of a pipeline.
+
+Letters used in shapes: `B` videos, `d` bits, `(H', W')` latent grid, `L` tokens of a frame, `N` text tokens, `S` tokens of a call.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..models.autoencoder_videoar import AutoencoderVideoAR
+from ..models.kv_cache import VideoARKVCache
+from ..models.quantization import MultiScaleMaps, ScaleSchedule, latents_to_maps, sequence_inputs, tokens_per_frame
+from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
+from ..models.transformer_videoar import VideoARTransformer3DModel
+from ..schedulers.scheduling_videoar import SamplingOptions, SamplingStep, VideoARScheduler, draw_uniform_noise
+from .cuda_graphs import EagerRunner
+from .refinement import FrameRefiner
+
+
+# Latent frames that the tokenizer decodes, and pixel frames that it encodes, together; bounds its memory.
+DECODED_TOGETHER = 5
+ENCODED_TOGETHER = 16
+
+# By name, a condition of each latent frame, `(B, T, c)`; of a single frame, `(B, c)`.
+FrameConditions = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PromptStates:
+    """
+    The text of both guidance branches, as [`VideoARPipeline.encode_prompt`] returns it.
+
+    Args:
+        prompt_embeds (`torch.Tensor` of shape `(B, N, C)`): Text states.
+        negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*):
+            Of the unconditional branch; `None` without guidance.
+        prompt_attention_mask (`torch.Tensor` of shape `(B, N)`): `False` at padding of `prompt_embeds`.
+        negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
+    """
+
+    prompt_embeds: torch.Tensor
+    negative_prompt_embeds: torch.Tensor | None
+    prompt_attention_mask: torch.Tensor
+    negative_prompt_attention_mask: torch.Tensor | None
+
+    @property
+    def has_unconditional_branch(self) -> bool:
+        return self.negative_prompt_embeds is not None
+
+    def joined(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Both branches as one batch `(2B, N, C)`, conditional first; the mask is `None` if nothing is padded."""
+        embeds, masks = [self.prompt_embeds], [self.prompt_attention_mask]
+        if self.has_unconditional_branch:
+            embeds.append(self.negative_prompt_embeds.to(self.prompt_embeds.dtype))
+            masks.append(self.negative_prompt_attention_mask)
+        length = max(item.shape[1] for item in embeds)
+        joined_embeds = torch.cat([F.pad(item, (0, 0, 0, length - item.shape[1])) for item in embeds])
+        joined_mask = torch.cat([F.pad(item, (0, length - item.shape[1])) for item in masks])
+        return joined_embeds, None if bool(joined_mask.all()) else joined_mask
+
+
+@dataclass
+class _FrameTokens:
+    """
+    Where the tokens of one latent frame stand.
+
+    Args:
+        ids (`torch.Tensor` of shape `(L, 5)`): Token ids.
+        rotary_tables (`tuple[torch.Tensor, torch.Tensor]`): Cosines and sines of all tokens.
+        of_map (`list`): For every scale, token ids and rotary tables of its map.
+    """
+
+    ids: torch.Tensor
+    rotary_tables: tuple[torch.Tensor, torch.Tensor]
+    of_map: list[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]
+
+
+class FrameSampler:
+    """
+    Samples latent frame after latent frame of one video.
+
+    ```python
+    sampler = FrameSampler(pipe.transformer, pipe.scheduler, pipe.vae, text, options, scale_schedule, num_frames=5)
+    latents = torch.stack([sampler.sample_frame() for _ in range(5)], dim=2)
+    ```
+
+    Args:
+        transformer ([`VideoARTransformer3DModel`]): Predicts bits.
+        scheduler ([`VideoARScheduler`]): Steps, guidance, sampling.
+        vae ([`AutoencoderVideoAR`], *optional*): Only given frames and refinement need it.
+        text ([`PromptStates`]): Of both guidance branches.
+        options ([`SamplingOptions`]): How to sample.
+        scale_schedule (`tuple[tuple[int, int], ...]`): Grids of the video.
+        num_frames (`int`, *optional*): Latent frames of the video, or of one stretch; `None` for one without end.
+        window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
+        generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Source of all randomness.
+        noise (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
+            Uniform noise of the sampled frames to use instead; with refinement `L` counts maps as often as they are sampled.
+        attention_kwargs (`dict`, *optional*): For the transformer.
+        runner ([`EagerRunner`], *optional*): Runs the steps; a [`CUDAGraphRunner`] records and replays them.
+
+    Attributes:
+        frame (`int`): Position of the latent frame that comes next; re-encoding starts it over.
+        frame_sum (`torch.Tensor` of shape `(B, d, H', W')`): The latent frame being sampled, float32.
+        guidance_scale (`float`): Largest value of the guidance schedule; may be changed between steps.
+        is_stopped (`bool`): Set it to end the frame after the present step.
+        is_frame_complete (`bool`): Whether the last frame was sampled to its last step.
+    """
+
+    def __init__(
+        self,
+        transformer: VideoARTransformer3DModel,
+        scheduler: VideoARScheduler,
+        vae: AutoencoderVideoAR | None,
+        text: PromptStates,
+        options: SamplingOptions,
+        scale_schedule: ScaleSchedule,
+        num_frames: int | None = None,
+        window: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        noise: torch.Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        runner: EagerRunner | None = None,
+    ):
+        self.transformer = transformer
+        self.scheduler = scheduler
+        self.vae = vae
+        self.options = options
+        self.scale_schedule = scale_schedule
+        self.num_frames = num_frames
+        self.generator = generator
+        self.noise = noise
+        self.attention_kwargs = attention_kwargs
+        self.runner = runner or EagerRunner()
+        # All that decides what a step does, besides its inputs and the filled part of the cache.
+        self._settings = repr((scale_schedule, dict(scheduler.config), options, attention_kwargs))
+
+        device = text.prompt_embeds.device
+        self._first_frame_ids = video_token_ids(scale_schedule, 1, device=device)
+        self.frame_sum = torch.zeros(
+            len(text.prompt_embeds), transformer.config.out_channels, *scale_schedule[-1], device=device
+        )
+        self.previous_frame = torch.zeros_like(self.frame_sum)
+        self.frame = 0
+        self.num_sampled_frames = 0
+        self.guidance_scale = options.guidance_scale
+        self.is_stopped = False
+        self.is_frame_complete = True
+        self._refiner = FrameRefiner(vae, scheduler, scale_schedule) if options.refinements else None
+
+        self.text = text
+        embeds, mask = text.joined()
+        self._lent_cache = self.kv_cache = self.runner.lend_cache(
+            transformer,
+            batch_size=len(embeds),
+            text_length=embeds.shape[1],
+            tokens_per_frame=tokens_per_frame(scale_schedule),
+            num_frames=num_frames,
+            window=window,
+            device=device,
+        )
+        self._write_text(embeds, mask)
+
+    def close(self) -> None:
+        """Frees the cache. The sampler cannot go on."""
+        if self.kv_cache is not None:
+            self.runner.take_back(self._lent_cache)
+            self._lent_cache = self.kv_cache = None
+
+    def start_over(self) -> None:
+        """Forgets all frames; the text stays, and the next latent frame is the first of a video."""
+        self.kv_cache.forget_frames()
+        self.frame = self.num_sampled_frames = 0
+        self.previous_frame = torch.zeros_like(self.frame_sum)
+        if self._refiner is not None:
+            self._refiner.start_over()
+
+    # 1. Text
+
+    def write_text(self, text: PromptStates) -> None:
+        """Goes on with another text, of any length. Frames in the cache keep what they read of the old one."""
+        embeds, mask = text.joined()
+        if embeds.shape[1] != self.kv_cache.text_length:
+            self.kv_cache = self.kv_cache.with_text_length(embeds.shape[1])
+        self._write_text(embeds, mask)
+        self.text = text
+
+    def _write_text(self, embeds: torch.Tensor, mask: torch.Tensor | None) -> None:
+        kv_cache = self.kv_cache
+
+        def encode_text(embeds: torch.Tensor, mask: torch.Tensor | None) -> None:
+            self.transformer.encode_text(embeds, kv_cache, mask, attention_kwargs=self.attention_kwargs)
+
+        # Once there are frames, the text's place depends on their number: that is not recorded.
+        run = self.runner.run if kv_cache.num_written == 0 else EagerRunner().run
+        run(kv_cache, ("text", repr(self.attention_kwargs)), encode_text, embeds, mask)
+
+    # 2. Given frames
+
+    def encode_frames(self, video: torch.Tensor) -> MultiScaleMaps:
+        """
+        Encodes and quantises pixel frames.
+
+        Args:
+            video (`torch.Tensor` of shape `(B, 3, 4n + 1, H, W)`): In [-1, 1].
+
+        Returns:
+            [`MultiScaleMaps`]: Of `n + 1` latent frames.
+        """
+        features, state = [], None
+        first_chunk = 1 + ENCODED_TOGETHER
+        for chunk in (video[:, :, :first_chunk], *video[:, :, first_chunk:].split(ENCODED_TOGETHER, dim=2)):
+            if chunk.shape[2] > 0:
+                chunk_features, state = self.vae.encode_chunk(chunk, state, return_dict=False)
+                features.append(chunk_features)
+        return latents_to_maps(torch.cat(features, dim=2), self.scale_schedule)
+
+    def write_frames(self, maps: MultiScaleMaps, conditions: FrameConditions | None = None) -> None:
+        """
+        Makes latent frames the beginning of the video: their maps enter the cache in one pass of the transformer. Other frames
+        are forgotten. Only frames beyond the transformer's `max_text_distance`, where the text moves along from frame to frame,
+        take a pass each.
+
+        Args:
+            maps ([`MultiScaleMaps`]): The frames; no more than the cache has room for.
+            conditions (`dict[str, torch.Tensor]`, *optional*): Of these frames, each `(B, T, c)`.
+        """
+        self.kv_cache.forget_frames()
+        num_frames = maps.latents.shape[2]
+        inputs = sequence_inputs(maps, self.scale_schedule, self.scheduler.config.previous_frame_context)
+        token_ids = video_token_ids(self.scale_schedule, num_frames, device=inputs.device)
+        num_tokens = tokens_per_frame(self.scale_schedule)
+
+        text_distance = self.transformer.config.max_text_distance
+        together = num_frames if text_distance is None else min(num_frames, text_distance + 1)
+        first = 0
+        for last in range(together, num_frames + 1):
+            tokens = slice(first * num_tokens, last * num_tokens)
+            part = conditions and {name: condition[:, first:last] for name, condition in conditions.items()}
+            self._write_maps(self.kv_cache, inputs[:, tokens], token_ids[tokens], conditions=part)
+            first = last
+        self.frame = num_frames
+        self.previous_frame = maps.latents[:, :, -1]
+
+        if self._refiner is not None:
+            self._refiner.start_over()
+            if num_frames > 1:
+                for chunk in maps.latents[:, :, :-1].split(DECODED_TOGETHER, dim=2):
+                    self._refiner.follow(chunk)
+
+    def _write_maps(
+        self,
+        kv_cache: VideoARKVCache,
+        model_input: torch.Tensor,
+        token_ids: torch.Tensor,
+        rotary_tables: tuple[torch.Tensor, torch.Tensor] | None = None,
+        conditions: FrameConditions | None = None,
+    ) -> None:
+        """Writes known maps to the cache: `model_input` `(B, S, c)` of the tokens `token_ids` `(S, 5)`."""
+        model_input, conditions, drop_mask = self._for_both_branches(model_input, conditions)
+        blocks = token_blocks(token_ids, len(self.scale_schedule))
+        self.transformer(
+            model_input,
+            token_ids,
+            attention_mask=kv_cache.maps_attention_mask(blocks),
+            kv_cache=kv_cache,
+            rotary_embedding=rotary_tables,
+            frame_conditions=conditions,
+            condition_drop_mask=drop_mask,
+            attention_kwargs=self.attention_kwargs,
+        )
+
+    def _for_both_branches(
+        self, model_input: torch.Tensor, conditions: FrameConditions | None
+    ) -> tuple[torch.Tensor, FrameConditions | None, torch.Tensor | None]:
+        """Inputs and conditions, twice where there is an unconditional branch, and which samples drop their conditions."""
+        if not self.text.has_unconditional_branch:
+            return model_input, conditions, None
+        drop_mask = None
+        if conditions:
+            conditions = {name: torch.cat([condition, condition]) for name, condition in conditions.items()}
+            positions = torch.arange(2 * len(model_input), device=model_input.device)
+            drop_mask = positions >= len(model_input)
+        return torch.cat([model_input, model_input]), conditions, drop_mask
+
+    # 3. Sampling
+
+    def sample_frame(
+        self,
+        conditions: FrameConditions | None = None,
+        on_step_end: Callable[[SamplingStep, torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """
+        Samples the next latent frame, scale by scale (VideoAR section 4.2), with the rounds of refinement of the options.
+
+        Args:
+            conditions (`dict[str, torch.Tensor]`, *optional*): Of this frame, each `(B, c)`.
+            on_step_end (`Callable`, *optional*):
+                Called as `on_step_end(step, frame_sum)` after every map; what it returns goes on as the sum.
+
+        Returns:
+            `torch.Tensor` of shape `(B, d, H', W')`: The latent frame, float32.
+        """
+        conditions = conditions and {name: condition[:, None] for name, condition in conditions.items()}
+        if self._refiner is not None and self.frame > 0:
+            self._refiner.follow(self.previous_frame[:, :, None])
+        self.transformer.begin_frame(self.kv_cache)
+        tokens = self._frame_tokens()
+        steps = self.scheduler.frame_steps(self.frame, self.scale_schedule, self.options.refinements)
+        self.frame_sum = torch.zeros_like(self.frame_sum)
+        self.is_frame_complete = False
+
+        for step, noise in zip(steps, self._draw_noise(steps)):
+            if step.begins_round:
+                self.frame_sum = self._return_to(step, tokens, conditions)
+            self.frame_sum = self._run(
+                ("sample", step.scale),
+                functools.partial(self._sample_map, self.kv_cache, step),
+                *(self.frame_sum, self.previous_frame, *tokens.of_map[step.scale]),
+                *(noise, self._guidance_at(step), conditions),
+            )
+            self.is_frame_complete = step is steps[-1]
+            if on_step_end is not None:
+                self.frame_sum = on_step_end(step, self.frame_sum)
+            if self.is_stopped:
+                break
+
+        self.previous_frame = self.frame_sum
+        self.frame += 1
+        self.num_sampled_frames += 1
+        return self.frame_sum
+
+    def _frame_tokens(self) -> _FrameTokens:
+        num_tokens = len(self._first_frame_ids)
+        ids = self._first_frame_ids.clone()
+        ids[:, FRAME] += self.frame
+        ids[:, INDEX] += self.frame * num_tokens
+        sizes = [height * width for height, width in self.scale_schedule]
+        tables = self.transformer.rotary_embedding(ids)
+        # Copies, since compiled blocks would be compiled anew for every shape of what a view looks at.
+        tables_of_map = zip(*(torch.split_with_sizes_copy(table, sizes, dim=1) for table in tables))
+        return _FrameTokens(ids, tables, list(zip(ids.split(sizes), tables_of_map)))
+
+    def _draw_noise(self, steps: list[SamplingStep]) -> tuple[torch.Tensor, ...]:
+        """Uniform noise of one frame, `(B, h_k * w_k, d)` for each step."""
+        sizes = [step.num_tokens for step in steps]
+        batch_size, num_bits = self.frame_sum.shape[:2]
+        device = self.frame_sum.device
+        if self.noise is None:
+            noise = draw_uniform_noise((batch_size, sum(sizes), num_bits), self.generator, device)
+        else:
+            noise = self.noise[:, self.num_sampled_frames].to(device)
+        return noise.split(sizes, dim=1)
+
+    def _guidance_at(self, step: SamplingStep) -> float | None:
+        """`None` without the unconditional branch."""
+        if not self.text.has_unconditional_branch:
+            return None
+        num_frames = self.num_frames or self.transformer.config.sample_frames
+        return self.scheduler.guidance_at(step, num_frames, len(self.scale_schedule), self.guidance_scale)
+
+    def _run(self, key: tuple, function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        return self.runner.run(self.kv_cache, (key, self._settings), function, *inputs)
+
+    def _sample_map(
+        self,
+        kv_cache: VideoARKVCache,
+        step: SamplingStep,
+        frame_sum: torch.Tensor,
+        previous_frame: torch.Tensor,
+        token_ids: torch.Tensor,
+        rotary_tables: tuple[torch.Tensor, torch.Tensor],
+        noise: torch.Tensor,
+        guidance: float | torch.Tensor | None,
+        conditions: FrameConditions | None,
+    ) -> torch.Tensor:
+        """
+        The sum `(B, d, H', W')` with one more map. All that differs between frames is a tensor, so that a CUDA graph can record it:
+        of `step` only scale and grid matter.
+        """
+        model_input = self.scheduler.scale_model_input(frame_sum, step, previous_frame)
+        model_input, conditions, drop_mask = self._for_both_branches(model_input, conditions)
+        logits = self.transformer(
+            model_input,
+            token_ids,
+            kv_cache=kv_cache,
+            rotary_embedding=rotary_tables,
+            frame_conditions=conditions,
+            condition_drop_mask=drop_mask,
+            attention_kwargs=self.attention_kwargs,
+            return_dict=False,
+        )[0].float()
+        if guidance is not None:
+            conditional, unconditional = logits.chunk(2)
+            logits = unconditional + guidance * (conditional - unconditional)
+        return self.scheduler.step(logits, step, frame_sum, noise=noise, options=self.options, return_dict=False)[0]
+
+    # 4. Refinement
+
+    def _return_to(self, step: SamplingStep, tokens: _FrameTokens, conditions: FrameConditions | None) -> torch.Tensor:
+        """Begins a round of refinement: the sum `(B, d, H', W')` of the maps coarser than the step's, which the cache then holds."""
+        features = self._refiner.features_of(self.frame_sum)
+        self.kv_cache.rewind(len(tokens.ids))
+        num_kept = sum(height * width for height, width in self.scale_schedule[: step.scale])
+        return self._run(
+            ("return", step.scale),
+            functools.partial(self._write_coarser_maps, self.kv_cache, step),
+            *(features, self.previous_frame, tokens.ids[:num_kept]),
+            *(tuple(table[:, :num_kept].clone() for table in tokens.rotary_tables), conditions),
+        )
+
+    def _write_coarser_maps(
+        self,
+        kv_cache: VideoARKVCache,
+        step: SamplingStep,
+        features: torch.Tensor,
+        previous_frame: torch.Tensor,
+        token_ids: torch.Tensor,
+        rotary_tables: tuple[torch.Tensor, torch.Tensor],
+        conditions: FrameConditions | None,
+    ) -> torch.Tensor:
+        model_input, frame_sum = self._refiner.coarser_maps(step, features, previous_frame)
+        self._write_maps(kv_cache, model_input, token_ids, rotary_tables, conditions)
+        return frame_sum

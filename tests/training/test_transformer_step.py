@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Claims about a training step of the transformer: its inputs, its loss, and where gradients go."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
+from videoar_pipelines.data.token_shards import round_features
+from videoar_pipelines.models.quantization import flatten_bits, latents_to_maps, sequence_inputs
+from videoar_pipelines.models.text_encoding import encode_text
+from videoar_pipelines.models.token_layout import sequence_layout
+from videoar_pipelines.training.attention_masks import training_attention_mask
+from videoar_pipelines.training.transformer_step import (
+    TransformerStepOptions,
+    batch_to_maps,
+    batch_to_text,
+    bit_cross_entropy,
+    bit_metrics,
+    corruption_strength,
+    scale_weights,
+    transformer_step,
+)
+
+
+SCHEDULE = ((1, 1), (2, 2), (4, 4))  # 21 tokens
+OPTIONS = TransformerStepOptions(max_sequence_length=16)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipeline = make_tiny_pipeline()
+    pipeline.text_encoder.requires_grad_(False)
+    pipeline.vae.requires_grad_(False)
+    return pipeline
+
+
+@pytest.fixture
+def batch():
+    pixels = torch.rand(2, 3, 9, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return {"pixel_values": pixels, "captions": ["a red circle", "a blue square moves to the right"]}
+
+
+def run_step(pipeline, batch, options=OPTIONS, strength=0.0, seed=0, **components):
+    torch.manual_seed(seed)
+    arguments = {
+        "transformer": pipeline.transformer,
+        "scheduler": pipeline.scheduler,
+        "vae": pipeline.vae,
+        "text_tokenizer": pipeline.tokenizer,
+        "text_encoder": pipeline.text_encoder,
+    }
+    return transformer_step(batch, **(arguments | components), options=options, strength=strength)
+
+
+# 1. Batch to maps and text
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_maps_of_pixels_are_those_of_their_rounded_features(pipeline, batch, strength):
+    features = round_features(pipeline.vae.encode(batch["pixel_values"]).latents)
+    maps, expected = (
+        batch_to_maps(source, pipeline.scheduler, pipeline.vae, strength, torch.Generator().manual_seed(1))
+        for source in (batch, {"features": features})
+    )
+    direct = pipeline.scheduler.add_noise(features, torch.Generator().manual_seed(1), strength)
+    for bits, expected_bits, direct_bits in zip(maps.bits, expected.bits, direct.bits):
+        assert torch.equal(bits, expected_bits) and torch.equal(bits, direct_bits)
+    assert torch.equal(maps.latents, expected.latents) and not maps.latents.requires_grad
+
+
+def test_bits_alone_give_the_maps_of_their_features_and_refuse_corruption(pipeline, batch):
+    clean = batch_to_maps(batch, pipeline.scheduler, pipeline.vae, strength=0.0)
+    maps = batch_to_maps({"bits": clean.bits}, pipeline.scheduler, strength=0.0)
+    assert torch.equal(maps.latents, clean.latents)
+    with pytest.raises(ValueError, match="`strength` must be 0 for token shards without features"):
+        batch_to_maps({"bits": clean.bits}, pipeline.scheduler, strength=0.5)
+
+
+def test_text_states_of_a_batch_are_used_unless_the_text_encoder_is_trained(pipeline, batch):
+    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="max_length")
+    stored = batch | {"text_states": states + 1, "text_mask": mask}
+    arguments = (pipeline.tokenizer, pipeline.text_encoder, 16)
+    assert batch_to_text(stored, *arguments)[0] is stored["text_states"]
+    for source, train_text_encoder in ((batch, False), (stored, True)):
+        encoded, encoded_mask = batch_to_text(source, *arguments, train_text_encoder)
+        assert torch.equal(encoded, states) and torch.equal(encoded_mask, mask)
+
+
+def test_corruption_rises_linearly_and_stays():
+    assert [corruption_strength(step, 4) for step in (0, 1, 4, 9)] == [0.0, 0.25, 1.0, 1.0]
+    assert corruption_strength(0, 0) == 1.0
+
+
+# 2. Loss
+
+
+def make_bits(generator_seed=0):
+    generator = torch.Generator().manual_seed(generator_seed)
+    return torch.rand(2, 2 * 21, 8, generator=generator) < 0.5
+
+
+def test_undecided_logits_cost_log_two_whatever_the_weighting():
+    for weighting in ("tokens", "sqrt_area", "scales"):
+        loss = bit_cross_entropy(torch.zeros(2, 42, 8), make_bits(), SCHEDULE, weighting)
+        assert math.isclose(loss.item(), math.log(2), rel_tol=1e-6)
+
+
+def test_weights_have_mean_one_and_make_scales_equal_where_asked():
+    per_scale = [part.sum() for part in scale_weights(SCHEDULE, "scales").split([1, 4, 16])]
+    torch.testing.assert_close(torch.stack(per_scale), torch.full((3,), 7.0))
+    torch.testing.assert_close(scale_weights(SCHEDULE, "sqrt_area").mean(), torch.tensor(1.0))
+    assert scale_weights(SCHEDULE, "tokens").unique().tolist() == [1.0]
+    with pytest.raises(ValueError, match="weighting"):
+        scale_weights(SCHEDULE, "area")
+
+
+def test_metrics_tell_a_wrong_bit_from_a_wrong_token():
+    bits = make_bits()
+    logits = torch.where(bits, 9.0, -9.0)
+    logits[:, 21, 0] *= -1  # one bit of the first scale of the second frame
+    metrics = bit_metrics(logits, bits, SCHEDULE)
+    assert metrics["token_accuracy/scale_0"] == 0.5
+    assert metrics["bit_accuracy/scale_0"] == pytest.approx(15 / 16)
+    assert metrics["token_accuracy/frame_1"] == pytest.approx(20 / 21)
+    assert metrics["token_accuracy/frame_0"] == metrics["token_accuracy/scale_2"] == 1
+    assert metrics["loss/frame_1"] > metrics["loss/frame_0"]
+
+
+# 3. The step
+
+
+@torch.no_grad()
+def test_the_loss_is_the_cross_entropy_of_all_bits_in_the_order_of_generation(pipeline, batch):
+    output = run_step(pipeline, batch)
+    features = round_features(pipeline.vae.encode(batch["pixel_values"]).latents)
+    schedule = pipeline.scheduler.get_scale_schedule(4, 4)
+    maps = latents_to_maps(features, schedule)
+    assert output.scale_schedule == schedule
+    in_order = [maps.bits[scale][:, frame].flatten(1, 2) for frame in range(3) for scale in range(len(schedule))]
+    assert torch.equal(output.target_bits, torch.cat(in_order, dim=1))  # (B, T * L, d)
+    by_hand = torch.where(output.target_bits, F.softplus(-output.logits), F.softplus(output.logits)).mean()
+    torch.testing.assert_close(output.loss, by_hand, rtol=1e-6, atol=1e-6)  # another way to sum up
+
+
+@torch.no_grad()
+def test_the_logits_are_those_of_one_call_of_the_transformer(pipeline, batch):
+    output = run_step(pipeline, batch)
+    schedule = pipeline.scheduler.get_scale_schedule(4, 4)
+    maps = latents_to_maps(round_features(pipeline.vae.encode(batch["pixel_values"]).latents), schedule)
+    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="max_length")
+    layout = sequence_layout(schedule, 3, 16, torch.device("cpu"))
+    logits = pipeline.transformer(
+        sequence_inputs(maps, schedule, pipeline.scheduler.config.previous_frame_context),
+        layout.video_ids,
+        states,
+        mask,
+        torch.zeros(2, dtype=torch.bool),
+        attention_mask=training_attention_mask(layout, mask, "boolean"),
+        return_dict=False,
+    )[0]
+    assert torch.equal(output.logits, logits)
+    assert torch.equal(output.target_bits, flatten_bits(maps.bits))
+    assert torch.equal(output.loss, bit_cross_entropy(logits, flatten_bits(maps.bits), schedule))
+
+
+@torch.no_grad()
+def test_the_same_random_numbers_give_the_same_loss_and_others_do_not(pipeline, batch):
+    options = replace(OPTIONS, text_drop_probability=0.5, window=1, frame_mask_probability=0.5)
+    losses = [run_step(pipeline, batch, options, strength=1.0, seed=seed).loss for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changed", [{"window": 1}, {"frame_mask_probability": 1.0}, {"text_drop_probability": 1.0}], ids=str
+)
+def test_every_option_reaches_the_transformer(pipeline, batch, changed):
+    plain, other = (run_step(pipeline, batch, options).logits for options in (OPTIONS, replace(OPTIONS, **changed)))
+    frames = (plain != other).any(dim=-1).unflatten(1, (3, -1)).any(dim=(0, 2))
+    # A window of one frame and masked frames leave the first frame, or the first two, as they are.
+    assert (
+        frames.tolist()
+        == {
+            "window": [False, False, True],
+            "frame_mask_probability": [False, True, True],
+            "text_drop_probability": [True, True, True],
+        }[next(iter(changed))]
+    )
+
+
+@torch.no_grad()
+def test_a_dropped_text_is_the_learned_null_text(pipeline, batch):
+    options = replace(OPTIONS, text_drop_probability=1.0)
+    # Two texts of one length: the null text is as long as the text that it stands for.
+    red, green = (run_step(pipeline, batch | {"captions": [word] * 2}, options).logits for word in ("red", "green"))
+    assert torch.equal(red, green)
+
+
+def test_gradients_reach_what_is_trained_and_nothing_else(pipeline, batch):
+    for train_text_encoder in (False, True):
+        pipeline.transformer.zero_grad()
+        pipeline.text_encoder.requires_grad_(train_text_encoder)
+        run_step(pipeline, batch, replace(OPTIONS, train_text_encoder=train_text_encoder)).loss.backward()
+        assert pipeline.transformer.proj_out.weight.grad.abs().sum() > 0
+        for parameter in pipeline.text_encoder.parameters():
+            assert (parameter.grad is not None) == train_text_encoder
+        assert all(parameter.grad is None for parameter in pipeline.vae.parameters())
+    pipeline.text_encoder.requires_grad_(False)
+
+
+def test_the_loss_is_float32_under_autocast(pipeline, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        output = run_step(pipeline, batch)
+    assert output.loss.dtype == torch.float32 and output.logits.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert output.loss.item() == pytest.approx(run_step(pipeline, batch).loss.item(), rel=2e-2)  # eight bits
+
+
+# 4. Frame conditions
+
+
+@pytest.fixture(scope="module")
+def conditioned():
+    torch.manual_seed(0)
+    frame_conditions = {"action": {"vector_size": 2}, "room": {"num_labels": 3}}
+    transformer = make_tiny_transformer(frame_conditions=frame_conditions)
+    for embedder in transformer.condition_embedders.values():
+        embedder.null.data.normal_()
+    return transformer
+
+
+@pytest.fixture
+def conditions():
+    action = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    return {"action": action, "room": torch.tensor([[0.0, 1, 2], [2, 2, 2]])[..., None]}
+
+
+@torch.no_grad()
+def test_conditions_of_a_batch_reach_the_frames_that_they_are_of_and_later_ones(
+    pipeline, conditioned, batch, conditions
+):
+    plain = run_step(pipeline, batch | {"frame_conditions": conditions}, transformer=conditioned).logits
+    for name in conditions:
+        changed = conditions | {name: conditions[name].clone()}
+        changed[name][0, 1] = 1 - changed[name][0, 1].clamp(max=1)  # of the second frame of the first clip
+        if name == "room":
+            changed[name][0, 1] = 0
+        other = run_step(pipeline, batch | {"frame_conditions": changed}, transformer=conditioned).logits
+        differs = (plain != other).any(dim=-1).unflatten(1, (3, -1)).any(dim=2)
+        assert differs.tolist() == [[False, True, True], [False, False, False]]
+
+
+@torch.no_grad()
+def test_conditions_are_dropped_with_the_text(pipeline, conditioned, batch, conditions):
+    options = replace(OPTIONS, text_drop_probability=1.0)
+    dropped = run_step(pipeline, batch | {"frame_conditions": conditions}, options, transformer=conditioned)
+    none_given = run_step(pipeline, batch, options, transformer=conditioned)
+    # The null is broadcast in another shape, which rounds differently.
+    torch.testing.assert_close(dropped.logits, none_given.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_every_embedder_and_every_null_is_trained(pipeline, conditioned, batch, conditions):
+    options = replace(OPTIONS, text_drop_probability=0.5)
+    run_step(pipeline, batch | {"frame_conditions": conditions}, options, transformer=conditioned).loss.backward()
+    for parameter in conditioned.condition_embedders.parameters():
+        assert parameter.grad.abs().sum() > 0
+    conditioned.zero_grad()
+
+
+def test_conditions_of_another_number_of_latent_frames_are_refused(pipeline, conditioned, batch, conditions):
+    shorter = conditions | {"action": conditions["action"][:, :2]}
+    with pytest.raises(ValueError, match=r"`frame_conditions\['action'\]` are of 2 latent frames.*have 3"):
+        run_step(pipeline, batch | {"frame_conditions": shorter}, transformer=conditioned)

@@ -1,0 +1,22 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from videoar_pipelines.utils.files import complete_or_absent
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "folder" / "file.json"
+    with complete_or_absent(path) as temporary_path:
+        temporary_path.write_text("new")
+        assert not path.exists() and temporary_path.suffix == ".json"
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), complete_or_absent(path) as temporary_path:
+        temporary_path.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
