@@ -183,3 +183,14 @@ def test_interpolated_costs_add_up_to_the_exact_sum_of_linear_costs():
     costs = {1: [(0, exact[1](0)), (10, exact[1](10))], 4: [(1, exact[4](1)), (6, exact[4](6)), (11, exact[4](11))]}
     expected = sum(exact[num_tokens](start) for num_tokens, start in zip(pattern, starts))
     assert benchmark_decode_order.integrate(pattern, costs) == pytest.approx(expected)
+
+
+# 3. InfinityStar
+
+
+def test_infinitystar(run_benchmark):
+    printed, results = run_benchmark("benchmark_infinitystar.py", "--config", "tiny")
+    assert [(row["passes"], row["tokens"]) for row in results["rows"]] == [(22, 3520), (63, 7936)]
+    for row in results["rows"]:
+        assert_positive_numbers(row)
+    assert "x operations" in printed
