@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 
 # Of FVD-infinity: the smallest subsets, as a share of the clips, and how many clips they must have at least.
-SMALLEST_SHARE = 0.3
+SMALLEST_SHARE = 0.5
 SMALLEST_SUBSET = 8
 
 
@@ -247,7 +247,7 @@ def _draw_groups(numbers: np.ndarray, random: np.random.RandomState) -> torch.Te
 def frechet_at_infinity(
     first: torch.Tensor | np.ndarray,
     second: torch.Tensor | np.ndarray,
-    num_sizes: int = 15,
+    num_sizes: int = 30,
     smallest_share: float = SMALLEST_SHARE,
     seed: int = 0,
 ) -> Interval:
@@ -255,14 +255,15 @@ def frechet_at_infinity(
     The Frechet distance that infinitely many clips of both kinds would give: a straight line through the distances of random
     subsets over one by their size, continued to zero (after Chong and Forsyth, arXiv 1911.07023, who hold one set fixed).
 
-    The bias falls as one by the number of clips once there are more clips than dimensions that matter; below that the line
-    is too flat and the value still too high.
+    The bias falls as one by the number of clips once there are more clips than dimensions. Below that the line is too flat and
+    the value still too high: in a simulation with 400 dimensions, 221, 66 and 33 for 300, 1,000 and 2,048 clips of one
+    distribution become 75, -0.6 and 0.7.
 
     Args:
         first (`torch.Tensor` or `np.ndarray` of shape `(N, D)`): Features.
         second (`torch.Tensor` or `np.ndarray` of shape `(M, D)`): Features. The same share of both sets is taken.
-        num_sizes (`int`, defaults to 15): Subsets, from all clips to `smallest_share` of them, evenly in one by the size.
-        smallest_share (`float`, defaults to 0.3): Of the clips.
+        num_sizes (`int`, defaults to 30): Subsets, from all clips to `smallest_share` of them, evenly in one by the size.
+        smallest_share (`float`, defaults to 0.5): Of the clips.
         seed (`int`, defaults to 0): Of the subsets.
 
     Returns:

@@ -59,12 +59,13 @@ class Comparison:
         kvd, error = kernel_distance(left, right)
         return {"num_clips": [len(left), len(right)], "fvd": dataclasses.asdict(fvd), "kvd": [kvd, error]}
 
-    def at_infinity(self, first: Table, second: Table) -> dict[str, float] | None:
-        """FVD for infinitely many clips, or `None` where there are too few to tell."""
+    def at_infinity(self, first: Table, second: Table) -> dict[str, float | bool] | None:
+        """FVD for infinitely many clips, `too_few` if that is still too high, or `None` where nothing can be told."""
         left, right = first[self.features], second[self.features]
         if min(len(left), len(right)) * SMALLEST_SHARE < SMALLEST_SUBSET:
             return None
-        return dataclasses.asdict(frechet_at_infinity(left, right, seed=self.seed))
+        too_few = min(len(left), len(right)) <= left.shape[1]
+        return dataclasses.asdict(frechet_at_infinity(left, right, seed=self.seed)) | {"too_few": too_few}
 
 
 def score_real_clips(
@@ -140,7 +141,7 @@ def format_scores(protocol: Protocol, results: dict[str, Any]) -> list[str]:
     if "samples" in results:
         scores = results["samples"]
         lines += [f"{protocol.name}: FVD {_distance(scores)}, samples against {unit}"]
-        lines += [f"  for infinitely many clips      {_interval(scores['fvd_infinity'])}"]
+        lines += [f"  for infinitely many clips      {_at_infinity(scores['fvd_infinity'])}"]
         lines += [f"  samples at the floor's number  {_distance(scores['at_floor'])}"]
     else:
         lines += [f"{protocol.name}: {unit} alone"]
@@ -148,7 +149,7 @@ def format_scores(protocol: Protocol, results: dict[str, Any]) -> list[str]:
         title = "real against real (floor)" if name == "floor" else f"real, {ANCHORS[name]}"
         lines += [f"  {title:<30} {_distance(scores)}"]
         if "fvd_infinity" in scores:
-            lines += [f"  floor, infinitely many clips   {_interval(scores['fvd_infinity'])}"]
+            lines += [f"  floor, infinitely many clips   {_at_infinity(scores['fvd_infinity'])}"]
     parts = results["real_clips"] | ({"samples": results["samples"]} if "samples" in results else {})
     for name, scores in parts.items():
         motion = scores["motion"]
@@ -184,5 +185,12 @@ def _distance(scores: dict[str, Any]) -> str:
     return f"{_interval(scores['fvd'])}, KVD {kvd:.3f} +- {error:.3f} ({second} against {first} clips)"
 
 
-def _interval(fields: dict[str, float] | None) -> str:
-    return "too few clips to tell" if fields is None else str(Interval(**fields))
+def _at_infinity(fields: dict[str, float | bool] | None) -> str:
+    if fields is None:
+        return "too few clips to tell"
+    note = " (too high: fewer clips than the features have dimensions)" if fields["too_few"] else ""
+    return f"{_interval({name: fields[name] for name in ('value', 'low', 'high')})}{note}"
+
+
+def _interval(fields: dict[str, float]) -> str:
+    return str(Interval(**fields))
