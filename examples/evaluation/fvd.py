@@ -75,7 +75,9 @@ def score(args, protocol):
     results["real_clips"] = score_real_clips(real, store, comparison, anchors=not args.no_anchors)
     if samples is not None:
         results["samples"] = score_samples(real, samples, store, comparison)
-    results["sets"] = {"real": real.describe()} | ({"samples": samples.describe()} if samples else {})
+    results["sets"] = {"real": real.describe() | {"left_out": real.left_out}} | (
+        {"samples": samples.describe()} if samples else {}
+    )
     return results, format_scores(protocol, results)
 
 

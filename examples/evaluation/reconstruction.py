@@ -78,7 +78,7 @@ def score(args, protocol):
         "protocol": protocol.to_dict(),
         "network_sha256": store.extractor.digest,
         "reconstruction": reconstruction.describe(),
-        "sets": {"real": clips.describe()},
+        "sets": {"real": clips.describe() | {"left_out": clips.left_out}},
         "kept_scales": scores,
     }
     return results, format_reconstructions(scores, describe_unit(protocol))

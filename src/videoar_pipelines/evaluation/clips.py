@@ -184,7 +184,6 @@ class ClipSet:
             "files_sha256": digest.hexdigest(),
             "clips": dataclasses.asdict(self.settings),
             "alteration": self.alteration,
-            "left_out": self.left_out,
         }
 
 

@@ -137,27 +137,26 @@ def format_scores(protocol: Protocol, results: dict[str, Any]) -> list[str]:
         protocol ([`Protocol`]): That the scores are of.
         results (`dict`): `real_clips` of [`score_real_clips`], and `samples` of [`score_samples`] if there are any.
     """
-    lines, unit = [], describe_unit(protocol)
+    unit, rows = describe_unit(protocol), []
     if "samples" in results:
         scores = results["samples"]
-        lines += [f"{protocol.name}: FVD {_distance(scores)}, samples against {unit}"]
-        lines += [f"  for infinitely many clips      {_at_infinity(scores['fvd_infinity'])}"]
-        lines += [f"  samples at the floor's number  {_distance(scores['at_floor'])}"]
+        title = f"{protocol.name}: FVD {_distance(scores)}, samples against {unit}"
+        rows += [("for infinitely many clips", _at_infinity(scores["fvd_infinity"]))]
+        rows += [("samples at the floor's number", _distance(scores["at_floor"]))]
     else:
-        lines += [f"{protocol.name}: {unit} alone"]
+        title = f"{protocol.name}: {unit} alone"
     for name, scores in results["real_clips"].items():
-        title = "real against real (floor)" if name == "floor" else f"real, {ANCHORS[name]}"
-        lines += [f"  {title:<30} {_distance(scores)}"]
+        rows += [(f"real, {ANCHORS[name]}" if name in ANCHORS else "real against real (floor)", _distance(scores))]
         if "fvd_infinity" in scores:
-            lines += [f"  floor, infinitely many clips   {_at_infinity(scores['fvd_infinity'])}"]
+            rows += [("floor, infinitely many clips", _at_infinity(scores["fvd_infinity"]))]
     parts = results["real_clips"] | ({"samples": results["samples"]} if "samples" in results else {})
     for name, scores in parts.items():
         motion = scores["motion"]
-        lines += [
-            f"  motion of {name}: {100 * motion['dynamic_share'][1]:.1f} % dynamic (real"
-            f" {100 * motion['dynamic_share'][0]:.1f} %), histogram distance {motion['histogram_distance']:.3f}"
-        ]
-    return lines
+        shares = [f"{100 * share:.1f} %" for share in motion["dynamic_share"]]
+        distance = f"histogram distance {motion['histogram_distance']:.3f}"
+        rows += [(f"motion of {name}", f"{shares[1]} dynamic (real {shares[0]}), {distance}")]
+    width = max(len(label) for label, _ in rows)
+    return [title, *(f"  {label:<{width}}  {text}" for label, text in rows)]
 
 
 def describe_unit(protocol: Protocol) -> str:
@@ -182,7 +181,7 @@ def describe_protocol(protocol: Protocol, digest: str) -> str:
 def _distance(scores: dict[str, Any]) -> str:
     kvd, error = scores["kvd"]
     first, second = scores["num_clips"]
-    return f"{_interval(scores['fvd'])}, KVD {kvd:.3f} +- {error:.3f} ({second} against {first} clips)"
+    return f"{_interval(scores['fvd'])}, KVD {kvd:.3g} +- {error:.1g} ({second} against {first} clips)"
 
 
 def _at_infinity(fields: dict[str, float | bool] | None) -> str:
