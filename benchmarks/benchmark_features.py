@@ -23,7 +23,7 @@ from videoar_pipelines.evaluation.clips import open_clips
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
 from videoar_pipelines.evaluation.i3d import I3D, INPUT_SIZE
 from videoar_pipelines.evaluation.motion import measure_motion
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol
 from videoar_pipelines.utils.video_io import save_video
 
 
@@ -50,7 +50,7 @@ def make_files(args, folder):
 def measure(args, folder):
     torch.manual_seed(0)
     network = I3D()
-    extractor = FeatureExtractor(NetworkSettings(), args.device, network=network)
+    extractor = FeatureExtractor(NetworkProtocol(), args.device, network=network)
     clips = torch.rand(args.batch_size, 3, args.num_frames, args.side, args.side, device=args.device) * 2 - 1
     large = torch.rand(args.batch_size, 3, args.num_frames, INPUT_SIZE, INPUT_SIZE, device=args.device) * 2 - 1
     with FlopCounterMode(display=False) as counter:
@@ -58,7 +58,7 @@ def measure(args, folder):
     flops = counter.get_total_flops() / args.batch_size
 
     make_files(args, folder)
-    settings = ClipSettings(args.num_frames, args.side, args.side, start="first")
+    settings = ClipProtocol(args.num_frames, args.side, args.side, start="first")
 
     def compute_from_files():
         with tempfile.TemporaryDirectory() as cache:  # a new one, or nothing would be computed

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videoar_pipelines.training.moving_shapes import SPLITS, caption_for, draw_clip, render_clips
+from videoar_pipelines.moving_shapes.data_set import SPLITS, caption_for, draw_clip, render_clips
 from videoar_pipelines.utils.files import complete_or_absent
 
 

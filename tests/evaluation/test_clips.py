@@ -18,12 +18,12 @@ from videoar_pipelines.evaluation.clips import (
     resize_frames,
     split_halves,
 )
-from videoar_pipelines.evaluation.protocols import ClipSettings
+from videoar_pipelines.evaluation.protocols import ClipProtocol
 from videoar_pipelines.utils.video_io import save_video
 
 
 def settings(num_frames=5, size=16, **changes):
-    return ClipSettings(num_frames, size, size, **({"start": "first"} | changes))
+    return ClipProtocol(num_frames, size, size, **({"start": "first"} | changes))
 
 
 def numbered_frames(count, offset=0, size=16):

@@ -14,11 +14,11 @@ from tests.examples.training_scripts import run_in_processes
 from videoar_pipelines.evaluation import features
 from videoar_pipelines.evaluation.clips import ClipSet, open_clips
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol
 from videoar_pipelines.evaluation.weights import sha256_of_file
 
 
-SETTINGS = ClipSettings(9, 16, 16, start="first")
+SETTINGS = ClipProtocol(9, 16, 16, start="first")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def small_chunks(monkeypatch):
 
 
 def make_store(cache, **options):
-    extractor = FeatureExtractor(NetworkSettings(), network=TinyExtractorNetwork(), digest="tiny")
+    extractor = FeatureExtractor(NetworkProtocol(), network=TinyExtractorNetwork(), digest="tiny")
     return FeatureStore(extractor, cache, **({"progress": False, "batch_size": 2} | options))
 
 
@@ -114,11 +114,11 @@ def test_another_set_has_another_cache(folder, tmp_path):
 def test_a_torchscript_file_is_taken_and_named_by_its_hash(folder, tmp_path):
     path = tmp_path / "network.pt"
     torch.jit.script(TinyNetwork()).save(str(path))
-    extractor = FeatureExtractor(NetworkSettings(), torchscript=path)
+    extractor = FeatureExtractor(NetworkProtocol(), torchscript=path)
     assert extractor.digest == extractor.describe()["sha256"] == sha256_of_file(path)
     clips = open_clips(folder, SETTINGS)
     taken = FeatureStore(extractor, tmp_path / "script", progress=False).compute(clips).table()
     own = make_store(tmp_path / "own").compute(clips).table()
     torch.testing.assert_close(taken["logits"], own["logits"])
     with pytest.raises(ValueError, match="`torchscript` gives logits, but the protocol asks for 'pooled'"):
-        FeatureExtractor(NetworkSettings(features="pooled"), torchscript=path)
+        FeatureExtractor(NetworkProtocol(features="pooled"), torchscript=path)

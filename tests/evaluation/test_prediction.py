@@ -9,11 +9,11 @@ from tests.evaluation.tiny_i3d import TinyExtractorNetwork
 from videoar_pipelines.evaluation.clips import open_samples
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
 from videoar_pipelines.evaluation.prediction import format_predictions, measure_predictions, score_predictions
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings, Protocol
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol, Protocol
 from videoar_pipelines.evaluation.scoring import Comparison
 
 
-PROTOCOL = Protocol("tiny", "Tiny", "any", "all", ClipSettings(13, 16, 16), given_frames=5, horizons=(2, 4, 8))
+PROTOCOL = Protocol("tiny", "Tiny", "any", "all", ClipProtocol(13, 16, 16), given_frames=5, horizons=(2, 4, 8))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def folders(tmp_path):
 
 
 def make_store(folder):
-    extractor = FeatureExtractor(NetworkSettings(), network=TinyExtractorNetwork(), digest="tiny")
+    extractor = FeatureExtractor(NetworkProtocol(), network=TinyExtractorNetwork(), digest="tiny")
     return FeatureStore(extractor, folder, progress=False)
 
 
@@ -71,6 +71,6 @@ def test_a_protocol_without_given_frames_is_refused(folders):
     real, predicted = open_pair(folders)
     store = make_store(folders / "cache")
     errors = measure_predictions(real, predicted, 5, store)
-    protocol = Protocol("tiny", "Tiny", "any", "all", ClipSettings(13, 16, 16))
+    protocol = Protocol("tiny", "Tiny", "any", "all", ClipProtocol(13, 16, 16))
     with pytest.raises(ValueError, match="'tiny' gives no frames"):
         score_predictions(real, predicted, protocol, store, Comparison(), errors)

@@ -5,7 +5,7 @@
 import pytest
 import yaml
 
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings, load_protocol, protocol_names
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol, load_protocol, protocol_names
 
 
 def write_protocol(folder, **fields):
@@ -74,10 +74,10 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path, fields, message):
 
 def test_settings_that_exclude_each_other_are_refused():
     with pytest.raises(ValueError, match="`fps` is 8 with `frame_stride` 2"):
-        ClipSettings(17, 64, 64, fps=8, frame_stride=2)
+        ClipProtocol(17, 64, 64, fps=8, frame_stride=2)
     with pytest.raises(ValueError, match="`antialias` is true with the kernel 'area'"):
-        ClipSettings(17, 64, 64, kernel="area")
+        ClipProtocol(17, 64, 64, kernel="area")
     with pytest.raises(ValueError, match="`alignment` is 'corner'"):
-        NetworkSettings(alignment="corner", kernel="bicubic")
+        NetworkProtocol(alignment="corner", kernel="bicubic")
     with pytest.raises(ValueError, match="There is no protocol 'ucf'"):
         load_protocol("ucf")

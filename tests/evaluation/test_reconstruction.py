@@ -11,7 +11,7 @@ from tests.tiny_components import make_tiny_vae
 from videoar_pipelines.evaluation.clips import open_clips
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
 from videoar_pipelines.evaluation.frechet import FeatureStatistics, frechet_distance
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol
 from videoar_pipelines.evaluation.reconstruction import (
     Reconstruction,
     format_reconstructions,
@@ -31,7 +31,7 @@ def clips(tmp_path):
     (tmp_path / "clips").mkdir()
     for index in range(6):
         np.save(tmp_path / "clips" / f"{index}.npy", random.randint(0, 256, (9, 32, 32, 3), dtype=np.uint8))
-    return open_clips(tmp_path / "clips", ClipSettings(9, 32, 32, start="first"))
+    return open_clips(tmp_path / "clips", ClipProtocol(9, 32, 32, start="first"))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def vae():
 
 
 def make_store(folder):
-    extractor = FeatureExtractor(NetworkSettings(), network=TinyExtractorNetwork(), digest="tiny")
+    extractor = FeatureExtractor(NetworkProtocol(), network=TinyExtractorNetwork(), digest="tiny")
     return FeatureStore(extractor, folder, progress=False, batch_size=4)
 
 

@@ -9,7 +9,7 @@ from tests.evaluation.tiny_i3d import TinyExtractorNetwork
 from videoar_pipelines.evaluation.clips import open_clips, open_samples
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
 from videoar_pipelines.evaluation.frechet import FeatureStatistics, frechet_distance
-from videoar_pipelines.evaluation.protocols import ClipSettings, NetworkSettings, Protocol
+from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol, Protocol
 from videoar_pipelines.evaluation.scoring import (
     Comparison,
     describe_protocol,
@@ -19,7 +19,7 @@ from videoar_pipelines.evaluation.scoring import (
 )
 
 
-PROTOCOL = Protocol("tiny", "Tiny", "stripes", "validation", ClipSettings(9, 16, 16, start="first"))
+PROTOCOL = Protocol("tiny", "Tiny", "stripes", "validation", ClipProtocol(9, 16, 16, start="first"))
 COMPARISON = Comparison(num_resamples=10)
 
 
@@ -38,7 +38,7 @@ def write_clips(folder, count, seed, contrast=1.0):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    extractor = FeatureExtractor(NetworkSettings(), network=TinyExtractorNetwork(), digest="tiny")
+    extractor = FeatureExtractor(NetworkProtocol(), network=TinyExtractorNetwork(), digest="tiny")
     return FeatureStore(extractor, tmp_path_factory.mktemp("cache"), progress=False, batch_size=16)
 
 

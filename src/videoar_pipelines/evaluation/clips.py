@@ -26,10 +26,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..training.manifest import MANIFEST_SUFFIXES, parent_of, read_manifest
-from ..training.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
+from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_manifest
+from ..data.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 from ..utils.video_io import VideoReader, VideoWriter
-from .protocols import ClipSettings
+from .protocols import ClipProtocol
 
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -52,7 +52,7 @@ def resize_frames(
     Args:
         video (`torch.Tensor` of shape `(..., H, W)`): Floats.
         height, width (`int`): Of the result.
-        kernel, antialias, alignment: See [`ClipSettings`] and [`NetworkSettings`].
+        kernel, antialias, alignment: See [`ClipProtocol`] and [`NetworkProtocol`].
 
     Returns:
         `torch.Tensor` of shape `(..., height, width)`.
@@ -80,7 +80,7 @@ def _interpolate_from_corner(video: torch.Tensor, size: int, axis: int) -> torch
     return video.index_select(axis, lower).lerp(video.index_select(axis, upper), share)
 
 
-def fit_frames(video: torch.Tensor, settings: ClipSettings) -> torch.Tensor:
+def fit_frames(video: torch.Tensor, settings: ClipProtocol) -> torch.Tensor:
     """Brings a clip `(3, F, H, W)` to the protocol's height and width, by covering and cropping or by stretching."""
     height, width = settings.height, settings.width
     if settings.fit == "squash":
@@ -138,7 +138,7 @@ class ClipSet:
     Args:
         files (`tuple[str, ...]`): Of every clip.
         starts (`tuple[int, ...]`): First frame of every clip; of a file with many clips, which of them.
-        settings ([`ClipSettings`]): How clips are cut and resized.
+        settings ([`ClipProtocol`]): How clips are cut and resized.
         groups (`tuple[str, ...]`): What every clip was cut from: its recording if the manifest tells it, else its file.
         alteration (`str`, defaults to `"none"`): See [`alter`].
         left_out (`int`, defaults to 0): Files that are too short for a clip.
@@ -146,7 +146,7 @@ class ClipSet:
 
     files: tuple[str, ...]
     starts: tuple[int, ...]
-    settings: ClipSettings
+    settings: ClipProtocol
     groups: tuple[str, ...]
     alteration: str = "none"
     left_out: int = 0
@@ -211,7 +211,7 @@ def split_halves(groups: Sequence[str], seed: int = 0) -> tuple[list[int], list[
 
 def open_clips(
     path: str | Path,
-    settings: ClipSettings,
+    settings: ClipProtocol,
     split: str = "all",
     num_clips: int | None = None,
     seed: int = 0,
@@ -222,7 +222,7 @@ def open_clips(
 
     Args:
         path (`str` or `Path`): A folder of videos and arrays, a manifest, a folder with UCF-101, or a file of many clips.
-        settings ([`ClipSettings`]): How clips are cut and resized.
+        settings ([`ClipProtocol`]): How clips are cut and resized.
         split (`str`, defaults to `"all"`): `"train"`, `"validation"` or `"all"`, of UCF-101 or of a manifest with that column.
         num_clips (`int`, *optional*): So many, drawn by the seed; all if not given.
         seed (`int`, defaults to 0): Of the draw and of random starts.
@@ -252,13 +252,13 @@ def open_clips(
     )
 
 
-def open_samples(path: str | Path, settings: ClipSettings, num_clips: int | None = None) -> ClipSet:
+def open_samples(path: str | Path, settings: ClipProtocol, num_clips: int | None = None) -> ClipSet:
     """
     The clips that a model has written: the first ones by name, each from its first frame on with stride 1.
 
     Args:
         path (`str` or `Path`): As for [`open_clips`].
-        settings ([`ClipSettings`]): The protocol's; stride, rate and start are those of samples instead.
+        settings ([`ClipProtocol`]): The protocol's; stride, rate and start are those of samples instead.
         num_clips (`int`, *optional*): So many; all if not given.
 
     Raises:
@@ -332,7 +332,7 @@ def _list_manifest(path: str, split: str, group_column: str | None) -> tuple[lis
     return files, groups
 
 
-def _cut(files: Sequence[str], settings: ClipSettings, seed: int) -> tuple[list[tuple[int, int]], int]:
+def _cut(files: Sequence[str], settings: ClipProtocol, seed: int) -> tuple[list[tuple[int, int]], int]:
     """The clips as rows of `files` and first frames, and the number of files that are too short for one."""
     with ThreadPoolExecutor(_PROBING_THREADS) as threads:
         lengths = list(threads.map(_probe, files))
@@ -381,7 +381,7 @@ def _open_array(file: str) -> np.ndarray:
     return array
 
 
-def _read_frames(file: str, start: int, settings: ClipSettings) -> np.ndarray:
+def _read_frames(file: str, start: int, settings: ClipProtocol) -> np.ndarray:
     """`(F, H, W, 3)`, as stored: `uint8`, or floats in [0, 1]."""
     if not file.lower().endswith(ARRAY_SUFFIXES):
         with VideoReader(file, num_threads=1) as reader:

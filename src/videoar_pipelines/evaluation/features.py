@@ -28,7 +28,7 @@ from ..utils.files import complete_or_absent
 from .clips import ClipSet, resize_frames
 from .i3d import I3D, INPUT_SIZE
 from .motion import measure_motion
-from .protocols import NetworkSettings
+from .protocols import NetworkProtocol
 from .weights import I3D_DIGEST, find_i3d_weights, sha256_of_file
 
 
@@ -41,7 +41,7 @@ class FeatureExtractor:
     The network of a protocol, with the resizing in front of it.
 
     Args:
-        settings ([`NetworkSettings`]): Of the protocol.
+        settings ([`NetworkProtocol`]): Of the protocol.
         device (`str`, defaults to `"cpu"`): Where it runs, in float32.
         torchscript (`str` or `Path`, *optional*):
             A TorchScript file to take instead of our network, such as `i3d_torchscript.pt` of StyleGAN-V: it is called with
@@ -55,7 +55,7 @@ class FeatureExtractor:
 
     def __init__(
         self,
-        settings: NetworkSettings,
+        settings: NetworkProtocol,
         device: torch.device | str = "cpu",
         torchscript: str | Path | None = None,
         network: torch.nn.Module | None = None,

@@ -30,7 +30,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class ClipSettings:
+class ClipProtocol:
     """
     How a clip is cut out of a video and brought to its size.
 
@@ -74,7 +74,7 @@ class ClipSettings:
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
+class NetworkProtocol:
     """
     What clips are seen through.
 
@@ -113,8 +113,8 @@ class Protocol:
         split (`str`): `"train"`, `"validation"` or `"all"`, of the real clips.
         num_real (`int`, *optional*): Real clips, drawn by the seed; all if `None`.
         num_fake (`int`, *optional*): Generated clips, the first ones of a dump; all if `None`.
-        clips ([`ClipSettings`]): Of both sets. Generated clips are taken from their first frame with stride 1.
-        network ([`NetworkSettings`]): Of both sets.
+        clips ([`ClipProtocol`]): Of both sets. Generated clips are taken from their first frame with stride 1.
+        network ([`NetworkProtocol`]): Of both sets.
         given_frames (`int`, defaults to 0): Frames that a model was given to continue, for prediction.
         horizons (`tuple[int, ...]`, defaults to none): Numbers of predicted frames after which a prediction is scored too.
         published (`str`, *optional*): What is known of how the published numbers were made, and what is assumed here.
@@ -125,10 +125,10 @@ class Protocol:
     title: str
     data: str
     split: str
-    clips: ClipSettings
+    clips: ClipProtocol
     num_real: int | None = None
     num_fake: int | None = None
-    network: NetworkSettings = field(default_factory=NetworkSettings)
+    network: NetworkProtocol = field(default_factory=NetworkProtocol)
     given_frames: int = 0
     horizons: tuple[int, ...] = ()
     published: str = ""
@@ -148,7 +148,7 @@ class Protocol:
             )
 
     @property
-    def real_clips(self) -> ClipSettings:
+    def real_clips(self) -> ClipProtocol:
         """Those of the real clips: `"mp4"` is for samples, since the files of a data set are compressed already."""
         is_mp4 = self.clips.round_trip == "mp4"
         return dataclasses.replace(self.clips, round_trip="uint8") if is_mp4 else self.clips
@@ -188,8 +188,8 @@ def load_protocol(name: str | Path, **changes: Any) -> Protocol:
         )
     fields = yaml.safe_load(text)
     changes = {key: value for key, value in changes.items() if value is not None}
-    clips = _fill(ClipSettings, fields.pop("clips", {}), changes, f"{path}, clips")
-    network = _fill(NetworkSettings, fields.pop("network", {}), changes, f"{path}, network")
+    clips = _fill(ClipProtocol, fields.pop("clips", {}), changes, f"{path}, clips")
+    network = _fill(NetworkProtocol, fields.pop("network", {}), changes, f"{path}, network")
     for name in ("horizons", "sources"):
         if name in fields:
             fields[name] = tuple(fields[name])
