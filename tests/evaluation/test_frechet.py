@@ -143,6 +143,16 @@ def test_a_bootstrap_interval_covers_what_other_draws_give():
     assert covered >= 24  # of 30, at 95 %: fewer than 24 come once in ten thousand such tests
 
 
+def test_reconstructions_are_drawn_with_their_clips():
+    random = np.random.RandomState(0)
+    clips = 3 * random.randn(100, 6)
+    reconstructions = clips + 0.5 * random.randn(100, 6)
+    apart, together = (bootstrap_frechet(clips, reconstructions, paired=paired) for paired in (False, True))
+    assert apart.value == together.value
+    # Which clips are drawn moves both sets alike, so it hardly moves their distance.
+    assert together.high - together.low < 0.5 * (apart.high - apart.low)
+
+
 def test_clips_of_one_recording_are_drawn_together():
     random = np.random.RandomState(0)
     first, second = (np.repeat(random.randn(40, 6), 5, axis=0) for _ in range(2))  # five equal clips of each recording

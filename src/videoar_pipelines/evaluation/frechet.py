@@ -203,6 +203,7 @@ def bootstrap_frechet(
     num_resamples: int = 100,
     coverage: float = 0.95,
     seed: int = 0,
+    paired: bool = False,
 ) -> Interval:
     """
     The Frechet distance with a bootstrap interval.
@@ -219,6 +220,8 @@ def bootstrap_frechet(
         num_resamples (`int`, defaults to 100): How many pairs of sets are drawn.
         coverage (`float`, defaults to 0.95): Of the interval.
         seed (`int`, defaults to 0): Of the draws.
+        paired (`bool`, defaults to `False`): The sets are the same clips in the same order, as of a reconstruction: both get the
+            same draws, by the first groups.
     """
     sets = [torch.as_tensor(features).double() for features in (first, second)]
     value = frechet_distance(*map(FeatureStatistics.of, sets))
@@ -226,7 +229,8 @@ def bootstrap_frechet(
     groups = [_group_numbers(names, len(features)) for names, features in zip((first_groups, second_groups), sets)]
     distances = []
     for _ in range(num_resamples):
-        weights = [_draw_groups(numbers, random) for numbers in groups]
+        weights = [_draw_groups(numbers, random) for numbers in (groups[:1] if paired else groups)]
+        weights = weights * 2 if paired else weights
         distances.append(frechet_distance(*(FeatureStatistics.of(*pair) for pair in zip(sets, weights))))
     spread = np.array(distances) - np.mean(distances)
     low, high = np.quantile(spread, [(1 - coverage) / 2, (1 + coverage) / 2])

@@ -125,7 +125,7 @@ def score_predictions(
             short = [_shortened(clips, frames) for clips in (real, predictions)]
             names = f"real, {frames} frames", f"predictions, {frames} frames"
             tables = [store.compute(clips, name).table() for clips, name in zip(short, names)]
-            values |= comparison.distances(*tables, list(real.groups), list(predictions.groups))
+            values |= comparison.distances(*tables, list(real.groups), list(predictions.groups), paired=True)
         values |= {
             "psnr": mean_psnr(table["squared_error"][:, frames - 1 : frames]),
             "mean_psnr": mean_psnr(table["squared_error"][:, given:frames]),

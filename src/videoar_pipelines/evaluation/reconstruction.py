@@ -124,7 +124,7 @@ def score_reconstructions(
             "psnr_of_clips": mean_psnr(squared),
             "ssim": own["ssim"].double().mean().item(),
             **({"lpips": own["lpips"].double().mean().item()} if "lpips" in own else {}),
-            **comparison.distances(table, own, list(clips.groups), list(clips.groups)),
+            **comparison.distances(table, own, list(clips.groups), list(clips.groups), paired=True),
             "motion": dataclasses.asdict(compare_motion(table, own)),
         }
     return scores

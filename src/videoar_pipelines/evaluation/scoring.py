@@ -50,12 +50,13 @@ class Comparison:
     num_resamples: int = 100
     seed: int = 0
 
-    def distances(self, first: Table, second: Table, first_groups: list, second_groups: list) -> dict[str, Any]:
-        """FVD with its interval, and KVD with its standard error, of tables of features."""
+    def distances(
+        self, first: Table, second: Table, first_groups: list, second_groups: list, paired: bool = False
+    ) -> dict[str, Any]:
+        """FVD with its interval, and KVD with its standard error, of tables of features; `paired` if they are of the same clips."""
         left, right = first[self.features], second[self.features]
-        fvd = bootstrap_frechet(
-            left, right, first_groups, second_groups, num_resamples=self.num_resamples, seed=self.seed
-        )
+        options = {"num_resamples": self.num_resamples, "seed": self.seed, "paired": paired}
+        fvd = bootstrap_frechet(left, right, first_groups, second_groups, **options)
         kvd, error = kernel_distance(left, right)
         return {"num_clips": [len(left), len(right)], "fvd": dataclasses.asdict(fvd), "kvd": [kvd, error]}
 
