@@ -44,8 +44,8 @@ from videoar_pipelines.data.token_shards import (
 )
 from videoar_pipelines.models.quantization import latents_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.components import load_text_models
+from videoar_pipelines.training.arguments import parse_args_with_config_file
+from videoar_pipelines.training.components import config_of, load_text_models
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -84,7 +84,7 @@ def parse_args(arguments=None):
     model.add_argument(
         "--no_text_states", action="store_true", help="Leave text to training, which may then train it."
     )
-    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+    model.add_argument("--scheduler_config", type=config_of(VideoARScheduler), help="JSON: its arguments.")
 
     run = parser.add_argument_group("run")
     run.add_argument("--batch_size", type=int, default=8, help="Clips to encode at once.")

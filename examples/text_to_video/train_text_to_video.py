@@ -21,12 +21,13 @@ from diffusers.models.attention_dispatch import attention_backend
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
-from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
     check_frame_conditions,
+    config_of,
     decided_transformer_config,
     load_text_models,
     transformer_config,
@@ -79,7 +80,7 @@ def parse_args(arguments=None):
     model.add_argument("--pretrained_transformer", help="A transformer to start from.")
     model.add_argument("--transformer_config", type=transformer_config, help="From scratch: L, XL, 4B, or JSON.")
     model.add_argument("--rope_type", choices=["multiscale_temporal", "1d"], help="Instead of the configuration's.")
-    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+    model.add_argument("--scheduler_config", type=config_of(VideoARScheduler), help="JSON: its arguments.")
 
     objective = parser.add_argument_group("objective; corruption flags override the scheduler's configuration")
     objective.add_argument("--text_drop_probability", type=float, default=0.1, help="For classifier-free guidance.")

@@ -21,8 +21,9 @@ from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
 from videoar_pipelines.data.sources import SPLITS, add_data_arguments, make_batches
-from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.checkpoints import TrainingState
+from videoar_pipelines.training.components import config_of
 from videoar_pipelines.training.discriminator import (
     ADVERSARIAL_LOSSES,
     LeCamRegularizer,
@@ -80,10 +81,14 @@ def parse_args(arguments=None):
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--vae_config", type=model_config, help="JSON: arguments of `AutoencoderVideoAR`, from scratch."
+        "--vae_config",
+        type=config_of(AutoencoderVideoAR),
+        help="JSON: arguments of `AutoencoderVideoAR`, from scratch.",
     )
     model.add_argument("--pretrained_vae", help="Folder or Hub id of a trained or converted tokenizer to start from.")
-    model.add_argument("--scheduler_config", type=model_config, default={}, help="JSON: for its scale schedules.")
+    model.add_argument(
+        "--scheduler_config", type=config_of(VideoARScheduler), default={}, help="JSON: for its scale schedules."
+    )
 
     terms = parser.add_argument_group("objective")
     terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
