@@ -31,6 +31,7 @@ from measuring import (
 )
 
 from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 EARLY_FRAME = 20
@@ -215,4 +216,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

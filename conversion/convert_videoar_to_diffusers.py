@@ -14,7 +14,6 @@ Turns a public checkpoint of VideoAR, under whatever names, into a folder for `f
 import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from checkpoint_files import (
 )
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARTransformer3DModel
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 MODELS = {"vae": AutoencoderVideoAR, "transformer": VideoARTransformer3DModel}
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Turn a public checkpoint of VideoAR into a folder.")
+    parser = CommandLineParser("Turn a public checkpoint of VideoAR into a folder.")
     parser.add_argument("--component", choices=MODELS, required=True, help="What the file holds.")
     parser.add_argument("--checkpoint_path", type=Path, required=True, help="A .safetensors, .pth or .pt file.")
     parser.add_argument("--key_map", type=Path, required=True, help="The table of names, JSON; see README.md.")
@@ -250,7 +250,4 @@ def make_model(component: str, config_path: Path) -> AutoencoderVideoAR | VideoA
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)
