@@ -291,5 +291,5 @@ def test_the_command_and_table_of_the_readme_convert_and_fail_with_one_line(tmp_
     ]
     assert runs[0].returncode == 0, runs[0].stderr
     assert_equal_models(VideoARTransformer3DModel.from_pretrained(tmp_path / "transformer"), transformer)
-    assert runs[1].returncode == 1
-    assert runs[1].stderr == "error: `--output_path` transformer exists already. Name a new folder.\n"
+    assert runs[1].returncode == 2
+    assert runs[1].stderr.endswith(".py: error: `--output_path` transformer exists already. Name a new folder.\n")
