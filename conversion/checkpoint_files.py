@@ -13,8 +13,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from videoar_pipelines.utils.command_line import UsageError
 
-class ConversionError(ValueError):
+
+class ConversionError(UsageError):
     """A checkpoint that cannot be converted; its text is one line for the user."""
 
 

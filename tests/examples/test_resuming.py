@@ -73,8 +73,7 @@ def kill_in_step_4():
 
 
 def kill_before_weights_are_written():
-    checkpoint = checkpoints.distributed_checkpoint
-    kill_before(checkpoint, "save", lambda state, checkpoint_id, **options: "tmp-checkpoint-4" in checkpoint_id)
+    kill_before(checkpoints, "save_sharded", lambda state, folder: "tmp-checkpoint-4" in str(folder))
 
 
 def kill_between_files():

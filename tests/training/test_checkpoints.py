@@ -162,7 +162,7 @@ def test_a_checkpoint_is_found_by_name_by_path_or_as_the_latest(tmp_path):
 
 def test_a_checkpoint_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     save_checkpoint(Run().state, tmp_path, step=4)
-    with pytest.raises(ValueError, match="`resume_from_checkpoint` is 'checkpoint-5', .* In .*: checkpoint-4"):
+    with pytest.raises(ValueError, match="`--resume_from_checkpoint` is 'checkpoint-5', .* In .*: checkpoint-4"):
         find_checkpoint(tmp_path, "checkpoint-5")
     with pytest.raises(ValueError, match="which is not a checkpoint. In .*: none"):
         find_checkpoint(tmp_path / "empty", "checkpoint-5")
