@@ -45,7 +45,10 @@ def save_sharded(state: dict[str, Any], folder: Path) -> None:
     is_distributed = dist.is_available() and dist.is_initialized()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        metadata = distributed_checkpoint.save(state, checkpoint_id=str(folder), no_dist=not is_distributed)
+        try:
+            metadata = distributed_checkpoint.save(state, checkpoint_id=str(folder), no_dist=not is_distributed)
+        except distributed_checkpoint.CheckpointException as error:
+            raise RuntimeError(f"{folder} could not be written.") from _first_failure(error)
     if not is_distributed or dist.get_rank() == 0:
         (folder / INDEX_NAME).write_text(json.dumps(_index_to_json(metadata)) + "\n")
 
@@ -93,7 +96,20 @@ def load_sharded(state: dict[str, Any], folder: Path) -> None:
     reader.read_metadata()  # an error of the index is raised as itself; inside `load` the processes would wrap it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        distributed_checkpoint.load(state, storage_reader=reader, planner=planner, no_dist=not is_distributed)
+        try:
+            distributed_checkpoint.load(state, storage_reader=reader, planner=planner, no_dist=not is_distributed)
+        except distributed_checkpoint.CheckpointException as error:
+            failure = _first_failure(error)
+            reason = (str(failure).strip() or "no reason given").splitlines()[0]
+            raise UsageError(
+                f"{folder.parent} does not fit this run ({type(failure).__name__}: {reason}). It is damaged, or of other models:"
+                " pass `--resume_from_checkpoint` another one."
+            ) from failure
+
+
+def _first_failure(error: distributed_checkpoint.CheckpointException) -> BaseException:
+    """torch wraps the errors of all processes in one that is no `Exception`."""
+    return next(iter(error.failures.values()))[0]
 
 
 class ShardedReader(distributed_checkpoint.FileSystemReader):
