@@ -201,7 +201,9 @@ def test_a_full_disk_names_folder_bytes_and_what_is_safe(tmp_path, limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         with pytest.raises(DiskFullError) as error:
             save_checkpoint(run.state, tmp_path, step=2)
-        pattern = r"checkpoint-2 does not fit into .*: it needs [\d.]+ kB, .* free .*Safe: checkpoint-1 is whole.*Make room"
+        pattern = (
+            r"checkpoint-2 does not fit into .*: it needs [\d.]+ kB, .* free .*Safe: checkpoint-1 is whole.*Make room"
+        )
         assert re.search(pattern, str(error.value)) and str(tmp_path) in str(error.value)
 
     assert run_in_child(save) == 0

@@ -37,7 +37,8 @@ class UsageError(ValueError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean `X`?"`, or nothing if no known word is near."""
-    nearest = difflib.get_close_matches(word, list(known), n=1)
+    known = list(known)
+    nearest = [name for name in known if name.startswith(word)] or difflib.get_close_matches(word, known, n=1)
     return f" Did you mean `{nearest[0]}`?" if nearest else ""
 
 
