@@ -98,6 +98,22 @@ positive_float = Number(float, above=0)
 non_negative_float = Number(float, least=0)
 probability = Number(float, least=0, most=1)
 
+
+def device(text: str) -> str:
+    """The type of `--device`: `"auto"`, or one that this machine has, such as `"cpu"` or `"cuda:1"`."""
+    import torch
+
+    if text != "auto":
+        try:
+            torch.empty(0, device=text)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:80]
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no device here ({reason}): pass cpu, cuda or cuda:1, say."
+            ) from error
+    return text
+
+
 _EXPECTED = {int: "a whole number", float: "a number"}
 
 
@@ -189,6 +205,7 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
         parse_args (`Callable`, *optional*):
             Reads the command line of the process. Of several processes the first one alone says what is wrong with it.
     """
+    args = None
     try:
         if parse_args is None:
             main()
@@ -203,9 +220,21 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
     except KeyboardInterrupt:
         _exit("interrupted", 128 + 2)
     except Exception as error:
-        if not is_mistake(error) or os.environ.get("VIDEOAR_PIPELINES_STACK") == "1":
+        message = str(error) if is_mistake(error) else _of_a_named_path(error, args)
+        if message is None or os.environ.get("VIDEOAR_PIPELINES_STACK") == "1":
             raise
-        _exit("error: " + " ".join(str(error).split()), MISTAKE_STATUS)
+        _exit("error: " + " ".join(message.split()), MISTAKE_STATUS)
+
+
+def _of_a_named_path(error: Exception, args: Any) -> str | None:
+    """What to say when the system refuses a path that a flag names, wherever it is opened."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    for flag, value in vars(args or argparse.Namespace()).items():
+        if value is not None and os.path.abspath(str(value)) == os.path.abspath(str(error.filename)):
+            remedy = f"pass another path.{did_you_mean_path(str(value))}"
+            return f"`--{flag}` {str(value)!r}: {error.strerror[0].lower()}{error.strerror[1:]}, {remedy}"
+    return None
 
 
 def is_mistake(error: BaseException) -> bool:
