@@ -15,6 +15,7 @@ import math
 import opcode
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class CommandLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         if os.environ.get("RANK", "0") != "0":
-            self.exit(MISTAKE_STATUS)
+            end_in_silence()
         self.exit(MISTAKE_STATUS, f"{self.prog}: error: {message} All flags: {self.prog} --help\n")
 
     def parse_known_args(self, args=None, namespace=None):
@@ -214,7 +215,7 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
             args = parse_args()
         except Exception:
             if os.environ.get("RANK", "0") != "0":
-                os._exit(MISTAKE_STATUS)
+                end_in_silence()
             raise
         main(args)
     except KeyboardInterrupt:
@@ -261,6 +262,12 @@ def _is_raised_by_us(error: BaseException) -> bool:
         folders.append(Path(script).resolve().parent)
     is_ours = any(Path(code.co_filename).resolve().is_relative_to(folder) for folder in folders)
     return is_ours and opcode.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+
+
+def end_in_silence() -> None:
+    """Ends this process for a mistake that the first process has words for, and leaves it the time to say them."""
+    time.sleep(5)  # a launcher ends all processes when one does
+    os._exit(MISTAKE_STATUS)
 
 
 def _exit(message: str, status: int) -> None:
