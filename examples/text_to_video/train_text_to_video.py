@@ -61,6 +61,7 @@ from videoar_pipelines.training.transformer_step import (
 from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
+    Number,
     UsageError,
     loading,
     non_negative_int,
@@ -104,7 +105,7 @@ def parse_args(arguments=None):
         "--corruption_warmup_steps", type=non_negative_int, default=1000, help="Steps over which flips ramp up."
     )
     objective.add_argument(
-        "--frame_window", type=int, help="Random Frame Mask: latent frames that a frame looks back."
+        "--frame_window", type=positive_int, help="Random Frame Mask: latent frames that a frame looks back."
     )
     objective.add_argument(
         "--frame_mask_probability", type=probability, default=0.0, help="Random Frame Mask: `p_mask`."
@@ -125,7 +126,7 @@ def parse_args(arguments=None):
     validation.add_argument(
         "--num_validation_videos", type=positive_int, default=4, help="Without --validation_prompts."
     )
-    validation.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
+    validation.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     validation.add_argument("--validation_fps", type=positive_int, default=8)
 
     args = parse_args_with_config_file(parser, arguments)
