@@ -43,8 +43,8 @@ from videoar_pipelines.data.token_shards import (
 )
 from videoar_pipelines.models.quantization import latents_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.components import load_text_models
+from videoar_pipelines.training.arguments import parse_args_with_config_file
+from videoar_pipelines.training.components import config_of, load_text_models
 from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 from videoar_pipelines.utils.video_io import levels_to_video
 
