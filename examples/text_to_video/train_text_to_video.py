@@ -21,6 +21,8 @@ from diffusers.models.attention_dispatch import attention_backend
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
+from videoar_pipelines.models.token_layout import FRAME_MASK_DRAWS
+from videoar_pipelines.schedulers.scheduling_videoar import CORRUPTION_DRAWS
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
@@ -89,12 +91,24 @@ def parse_args(arguments=None):
     objective.add_argument("--corruption_min", type=float, help="`p_min` of time-dependent corruption.")
     objective.add_argument("--corruption_max", type=float, help="`p_max`.")
     objective.add_argument("--corruption_growth", type=float, help="`delta`, for every latent frame.")
+    objective.add_argument(
+        "--corruption_min_growth", type=float, help="Of `p_min`; `delta` by default, 0 is figure 3."
+    )
+    objective.add_argument(
+        "--corruption_drawn_per", choices=CORRUPTION_DRAWS, help="What has a flip ratio of its own."
+    )
     objective.add_argument("--error_inheritance", action=argparse.BooleanOptionalAction, default=None)
     objective.add_argument("--corruption_warmup_steps", type=int, default=1000, help="Steps over which flips ramp up.")
     objective.add_argument(
         "--frame_window", type=int, help="Random Frame Mask: latent frames that a frame looks back."
     )
     objective.add_argument("--frame_mask_probability", type=float, default=0.0, help="Random Frame Mask: `p_mask`.")
+    objective.add_argument(
+        "--frame_mask_drawn_per",
+        choices=FRAME_MASK_DRAWS,
+        default="pair",
+        help="Random Frame Mask: what is hidden anew.",
+    )
 
     speed = parser.add_argument_group("attention")
     speed.add_argument("--attention", choices=["auto", "flex", "boolean"], default="auto", help="The kind of mask.")
@@ -145,7 +159,14 @@ def load_models(args, accelerator):
         config = args.scheduler_config or {}
     else:
         config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
-    flags = ("corruption_min", "corruption_max", "corruption_growth", "error_inheritance")
+    flags = (
+        "corruption_min",
+        "corruption_max",
+        "corruption_growth",
+        "corruption_min_growth",
+        "corruption_drawn_per",
+        "error_inheritance",
+    )
     overrides = {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
     scheduler = VideoARScheduler.from_config(config, **overrides)
 
@@ -241,6 +262,7 @@ def train(accelerator, args):
         attention=attention,
         window=args.frame_window,
         frame_mask_probability=args.frame_mask_probability,
+        frame_mask_drawn_per=args.frame_mask_drawn_per,
         scale_weighting=args.scale_weighting,
     )
     backend = attention_backend("flex" if attention == "flex" else "native")

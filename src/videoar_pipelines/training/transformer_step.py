@@ -23,7 +23,6 @@ from ..models.quantization import (
     ScaleSchedule,
     bits_to_maps,
     flatten_bits,
-    sequence_inputs,
     tokens_per_frame,
 )
 from ..models.text_encoding import encode_text
@@ -52,6 +51,7 @@ class TransformerStepOptions:
         attention (`str`, defaults to `"boolean"`): Or `"flex"`, see `attention_masks.training_attention_mask`.
         window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
+        frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
         scale_weighting (`str`, defaults to `"tokens"`): See [`scale_weights`].
     """
 
@@ -61,6 +61,7 @@ class TransformerStepOptions:
     attention: str = "boolean"
     window: int | None = None
     frame_mask_probability: float = 0.0
+    frame_mask_drawn_per: str = "pair"
     scale_weighting: str = "tokens"
 
 
@@ -191,10 +192,15 @@ def predict_bits(
     layout = sequence_layout(scale_schedule, num_frames, text_mask.shape[1], text_mask.device)
     text_drop_mask = torch.rand(batch_size, device=text_mask.device) < options.text_drop_probability
     attention_mask = training_attention_mask(
-        layout, text_mask, options.attention, options.window, options.frame_mask_probability
+        layout,
+        text_mask,
+        options.attention,
+        options.window,
+        options.frame_mask_probability,
+        options.frame_mask_drawn_per,
     )
     return transformer(
-        sequence_inputs(maps, scale_schedule, scheduler.config.previous_frame_context),
+        scheduler.scale_clip_input(maps, scale_schedule),
         layout.video_ids,
         text_states,
         text_mask,
