@@ -72,7 +72,7 @@ def parse_args(arguments=None):
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=200, weight_decay=0.05, ema_decay=0.9995)
     add_data_arguments(parser)
     parser.add_argument("--train_batch_size", type=int, default=8, help="Clips per process and batch.")
-    parser.add_argument("--max_sequence_length", type=int, default=32, help="Text tokens, padding included.")
+    parser.add_argument("--max_sequence_length", type=int, default=32, help="Longest text in tokens.")
 
     model = parser.add_argument_group("models, each a folder or Hub id")
     model.add_argument("--pretrained_pipeline", help="Where all models come from that have no flag of their own.")
@@ -264,6 +264,7 @@ def train(accelerator, args):
         frame_mask_probability=args.frame_mask_probability,
         frame_mask_drawn_per=args.frame_mask_drawn_per,
         scale_weighting=args.scale_weighting,
+        text_length_divisor=degree,
     )
     backend = attention_backend("flex" if attention == "flex" else "native")
     with backend, TrainingLoop(accelerator, state, args, degree) as loop:

@@ -25,7 +25,7 @@ from ..models.quantization import (
     flatten_bits,
     tokens_per_frame,
 )
-from ..models.text_encoding import encode_text
+from ..models.text_encoding import encode_text, padded_text_length
 from ..models.token_layout import sequence_layout
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler
@@ -43,7 +43,8 @@ class TransformerStepOptions:
     What a step computes.
 
     Args:
-        max_sequence_length (`int`): Text tokens `N`, padding included; longer captions are cut.
+        max_sequence_length (`int`): Longest text in tokens; longer captions are cut. Shorter batches are padded to fewer, see
+            `text_encoding.padded_text_length`.
         train_text_encoder (`bool`, defaults to `False`):
             Whether gradients reach the text encoder. Then captions are encoded even where the batch has text states.
         text_drop_probability (`float`, defaults to 0.0):
@@ -53,6 +54,8 @@ class TransformerStepOptions:
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
         frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
         scale_weighting (`str`, defaults to `"tokens"`): See [`scale_weights`].
+        text_length_divisor (`int`, defaults to 1):
+            Padded texts differ in length by multiples of this: for processes that share sequences, their number.
     """
 
     max_sequence_length: int
@@ -63,6 +66,7 @@ class TransformerStepOptions:
     frame_mask_probability: float = 0.0
     frame_mask_drawn_per: str = "pair"
     scale_weighting: str = "tokens"
+    text_length_divisor: int = 1
 
 
 @dataclass
@@ -135,21 +139,26 @@ def batch_to_text(
     text_encoder: nn.Module,
     max_sequence_length: int,
     train_text_encoder: bool = False,
+    length_divisor: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Text states `(B, N, C)` of a batch and their boolean mask `(B, N)`, `False` at padding: those that the batch holds, or its
-    captions encoded. Where the text encoder is trained they are always encoded, with gradients.
+    captions encoded. Where the text encoder is trained they are always encoded, with gradients. `N` is
+    `text_encoding.padded_text_length`.
     """
     if "text_states" in batch and not train_text_encoder:
-        return batch["text_states"], batch["text_mask"]
+        longest = batch["text_mask"].shape[1]
+        padding = padded_text_length(longest, max(longest, max_sequence_length), length_divisor) - longest
+        return F.pad(batch["text_states"], (0, 0, 0, padding)), F.pad(batch["text_mask"], (0, padding))
     with torch.set_grad_enabled(train_text_encoder):
         return encode_text(
             text_tokenizer,
             text_encoder,
             batch["captions"],
             max_sequence_length,
-            padding="max_length",
+            padding="rounded",
             warns_of_cuts=False,
+            length_divisor=length_divisor,
         )
 
 
@@ -320,7 +329,12 @@ def transformer_step(
     """
     maps = batch_to_maps(batch, scheduler, vae, strength)
     text_states, text_mask = batch_to_text(
-        batch, text_tokenizer, text_encoder, options.max_sequence_length, options.train_text_encoder
+        batch,
+        text_tokenizer,
+        text_encoder,
+        options.max_sequence_length,
+        options.train_text_encoder,
+        options.text_length_divisor,
     )
     logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options, batch.get("frame_conditions"))
     target_bits = flatten_bits(maps.bits)  # (B, T * L, d)
