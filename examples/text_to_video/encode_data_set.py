@@ -228,7 +228,7 @@ def encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_e
                     text_encoder,
                     captions,
                     args.max_sequence_length,
-                    padding="max_length",
+                    padding="rounded",
                     warns_of_cuts=False,
                 )
             for row, row_states, row_mask in zip(batch, states, mask):
