@@ -2,7 +2,9 @@
 # The first run takes a minute or two (it downloads PyTorch), later runs start at once. A run that failed can be repeated.
 #
 #   make generate PROMPT="a red circle moves to the right"    text to video, into outputs/
+#   make evaluation-weights                                   the network of FVD, 47 MB, into the cache
 #   make test                                                 the test suite
+#   make test-fast                                            models, schedulers, pipelines and other units only
 #   make style                                                format and fix the code
 #   make quality                                              check the code without changing it
 
@@ -16,19 +18,26 @@ GENERATE_ARGS ?=
 
 WORKERS ?= 2
 TESTS ?= tests
+FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/docs tests/test_architecture.py tests/test_package.py
 
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
 
-.PHONY: generate test style quality
+.PHONY: generate evaluation-weights test test-fast style quality
 .NOTPARALLEL:
 
 generate: $(VENV)/.installed
 	@$(VENV)/bin/python examples/inference/text_to_video.py \
 		--prompt "$$PROMPT" --seed $(SEED) --output_dir "$(OUTPUT_DIR)" $(GENERATE_ARGS)
 
+evaluation-weights: $(VENV)/.installed
+	@$(VENV)/bin/python -m videoar_pipelines.evaluation.weights
+
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q $(TESTS)
+
+test-fast: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q -m "not slow and not gpu" $(FAST_TESTS)
 
 style: $(VENV)/.installed-quality
 	$(VENV)/bin/ruff check --fix .

@@ -34,7 +34,8 @@ from videoar_pipelines import VideoARTransformer3DModel
 from videoar_pipelines.models.kv_cache import VideoARKVCache
 from videoar_pipelines.models.quantization import default_scale_schedule
 from videoar_pipelines.models.token_layout import video_token_ids
-from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphSteps
+from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRunner, EagerRunner
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 FRAME_AND_SCALE = "frame and scale"
@@ -76,7 +77,7 @@ class StepTimer:
     def __init__(self, transformer: VideoARTransformer3DModel, args):
         self.transformer = transformer
         self.args = args
-        self.graphs = CUDAGraphSteps() if args.cuda_graphs else None
+        self.runner = CUDAGraphRunner() if args.cuda_graphs else EagerRunner()
         longest = max(sum(pattern) for pattern in PATTERNS.values())
         # One "frame" that holds the longest pattern: positions do not matter for time, and no ring is needed.
         self.kv_cache: VideoARKVCache = transformer.make_cache(args.batch_size, args.text_length, longest, 1)
@@ -84,14 +85,11 @@ class StepTimer:
         self.inputs = torch.randn(args.batch_size, longest, transformer.config.in_channels, device=args.device)
 
     def run(self, num_tokens: int, num_before: int) -> None:
-        """A step of `num_tokens` behind `num_before` video tokens."""
+        """A step of `num_tokens` after `num_before` video tokens."""
         self.kv_cache.cursor.length = self.args.text_length + num_before
         self.kv_cache.cursor.num_written = num_before
         inputs = (self.inputs[:, :num_tokens], self.token_ids[num_before : num_before + num_tokens])
-        if self.graphs is None:
-            self._step(*inputs)
-        else:
-            self.graphs.run_step(self.kv_cache, "step", num_tokens, self._step, *inputs)
+        self.runner.run(self.kv_cache, "step", self._step, *inputs)
 
     def _step(self, inputs: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(inputs, token_ids, kv_cache=self.kv_cache, return_dict=False)[0]
@@ -101,7 +99,7 @@ class StepTimer:
         return median_seconds(lambda: self.run(num_tokens, num_before), self.args)
 
     def pattern_seconds(self, pattern: list[int]) -> float:
-        """Median duration of all steps of a pattern, one behind the other."""
+        """Median duration of all steps of a pattern, one after the other."""
         starts = [0, *itertools.accumulate(pattern)]
 
         def run_pattern() -> None:
@@ -186,4 +184,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -36,6 +36,7 @@ from measuring import (
     median_seconds,
     peak_memory_bytes,
     print_table,
+    random_text,
     reset_peak_memory,
     step_bytes,
     step_flops,
@@ -44,6 +45,8 @@ from measuring import (
 )
 
 from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.pipelines.frame_sampler import FrameSampler
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 MODES = ("eager", "graphed", "compiled", "compiled+graphed")
@@ -72,59 +75,56 @@ def parse_args(arguments=None):
     return parser.parse_args(arguments)
 
 
-def prepare_generation(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0):
-    """A generation whose text is random states, before its first frame."""
-    pipeline._guidance_scale = args.guidance_scale
-    pipeline._attention_kwargs = None
-    pipeline._interrupt = False
+def open_sampler(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0) -> FrameSampler:
+    """A sampler whose text is random states, before its first frame."""
     num_latent_frames = (args.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
     latent_size = (args.height // pipeline.vae_scale_factor_spatial, args.width // pipeline.vae_scale_factor_spatial)
-    pipeline.scheduler.set_timesteps(num_latent_frames, *latent_size)
-    device, dtype = pipeline.transformer.device, pipeline.transformer.dtype
-    shape = (batch_size, args.text_length, pipeline.transformer.config.text_embed_dim)
-    generator = torch.Generator(device).manual_seed(seed)
-    text = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-    mask = torch.ones(shape[:2], dtype=torch.bool, device=device)
-    null_text = None
-    if args.guidance_scale > 1:
-        null_text = pipeline.transformer.null_text_embeds(batch_size, args.text_length)
-    return pipeline.prepare_generation(
-        text, null_text, mask, mask, num_latent_frames, None, generator, None, None, None
+    generator = torch.Generator(pipeline.transformer.device).manual_seed(seed)
+    return FrameSampler(
+        pipeline.transformer,
+        pipeline.scheduler,
+        pipeline.vae,
+        random_text(pipeline.transformer, batch_size, args.text_length, args.guidance_scale > 1, generator),
+        pipeline.scheduler.sampling_options(args.guidance_scale),
+        pipeline.scheduler.get_scale_schedule(*latent_size),
+        num_frames=num_latent_frames,
+        generator=generator,
+        runner=pipeline._runner,
     )
 
 
-def sample(pipeline: VideoARPipeline, generation) -> torch.Tensor:
-    """All latent frames `(B, d, T, H', W')`. `generation` begins anew, with its text."""
-    generation.kv_cache.forget_frames()
-    generation.frame = generation.num_sampled_frames = 0
-    generation.previous_frame = None
-    frames = [pipeline.sample_frame(generation) for _ in range(pipeline.scheduler.num_latent_frames)]
-    return torch.stack(frames, dim=2)
+def sample(sampler: FrameSampler) -> torch.Tensor:
+    """All latent frames `(B, d, T, H', W')`, from the first on, with the text that is there."""
+    sampler.start_over()
+    return torch.stack([sampler.sample_frame() for _ in range(sampler.num_frames)], dim=2)
 
 
 def sample_first_chunk(pipeline: VideoARPipeline, batch_size: int, args) -> torch.Tensor:
     """Pixels of the first latent frame, from the text on."""
-    generation = prepare_generation(pipeline, batch_size, args)
-    latents = pipeline.sample_frame(generation)[:, :, None]
-    return pipeline.decode_chunk(latents, None)[0]
+    sampler = open_sampler(pipeline, batch_size, args)
+    latents = sampler.sample_frame()[:, :, None]
+    pixels, _ = pipeline._runner.decode_chunk(pipeline.vae, latents, None)
+    sampler.close()
+    return pixels
 
 
 def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:
     """Seconds of the parts of a generation, and bytes of memory."""
     timed = functools.partial(median_seconds, args=args)
     reset_peak_memory(args.device)
-    generation = prepare_generation(pipeline, batch_size, args)
-    latents = sample(pipeline, generation)  # compiles and records
-    parts = {"sample": timed(lambda: sample(pipeline, generation))}
+    sampler = open_sampler(pipeline, batch_size, args)
+    latents = sample(sampler)  # compiles and records
+    parts = {"sample": timed(lambda: sample(sampler))}
     parts["sample memory"] = peak_memory_bytes(args.device)
     parts["decode"] = timed(lambda: pipeline.vae.decode(latents.to(pipeline.vae.dtype)))
     parts["peak memory"] = peak_memory_bytes(args.device)
 
     def write_text() -> None:
-        generation.kv_cache.forget_frames()
-        pipeline.write_text(generation)
+        sampler.start_over()
+        sampler.write_text(sampler.text)
 
     parts["text"] = timed(write_text)
+    sampler.close()
     return parts
 
 
@@ -134,9 +134,12 @@ def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int
     parts = time_parts(pipeline, batch_size, args)
     first_seconds = median_seconds(lambda: sample_first_chunk(pipeline, batch_size, args), args)
 
-    transformer, schedule = pipeline.transformer, pipeline.scheduler.scale_schedule
+    transformer = pipeline.transformer
+    latent_size = (args.height // pipeline.vae_scale_factor_spatial, args.width // pipeline.vae_scale_factor_spatial)
+    schedule = pipeline.scheduler.get_scale_schedule(*latent_size)
     branches = batch_size * (2 if args.guidance_scale > 1 else 1)
-    steps = generation_steps(schedule, pipeline.scheduler.num_latent_frames, args.text_length)
+    num_latent_frames = (args.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
+    steps = generation_steps(schedule, num_latent_frames, args.text_length)
     flops = [step_flops(transformer, num_tokens, num_keys, branches) for num_tokens, num_keys in steps]
     bytes_read = [step_bytes(transformer, num_keys, branches) for _, num_keys in steps]
     flops_seconds = sum(flops) / rates["gemm_flops_per_s"]
@@ -204,4 +207,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -26,11 +26,14 @@ from measuring import (
     make_parser,
     make_pipeline,
     print_table,
+    random_text,
     synchronize,
     write_json,
 )
 
 from videoar_pipelines import VideoARPipeline
+from videoar_pipelines.pipelines.frame_sampler import FrameSampler
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 EARLY_FRAME = 20
@@ -69,23 +72,17 @@ class TimedVideo:
         self.pipeline = pipeline
         self.device = args.device
         self.clock = CLOCKS[args.clock]
-        pipeline._guidance_scale, pipeline._attention_kwargs, pipeline._interrupt = 5.0, None, False
         scale_factor = pipeline.vae_scale_factor_spatial
-        pipeline.scheduler.set_timesteps(num_latent_frames, args.height // scale_factor, args.width // scale_factor)
-        transformer = pipeline.transformer
-        shape = (1, args.text_length, transformer.config.text_embed_dim)
-        mask = torch.ones(shape[:2], dtype=torch.bool, device=args.device)
-        self.generation = pipeline.prepare_generation(
-            torch.randn(shape, device=args.device, dtype=transformer.dtype),
-            transformer.null_text_embeds(1, args.text_length),
-            mask,
-            mask,
-            num_latent_frames,
-            window,
-            None,
-            None,
-            None,
-            None,
+        self.sampler = FrameSampler(
+            pipeline.transformer,
+            pipeline.scheduler,
+            pipeline.vae,
+            random_text(pipeline.transformer, 1, args.text_length),
+            pipeline.scheduler.sampling_options(5.0),
+            pipeline.scheduler.get_scale_schedule(args.height // scale_factor, args.width // scale_factor),
+            num_frames=num_latent_frames,
+            window=window,
+            runner=pipeline._runner,
         )
         self.decoder_state = None
         self.seconds: list[float] = []
@@ -95,8 +92,8 @@ class TimedVideo:
         """Seconds of sampling and decoding the next latent frame."""
         synchronize(self.device)
         start = self.clock()
-        latents = self.pipeline.sample_frame(self.generation)[:, :, None]
-        _, self.decoder_state = self.pipeline.decode_chunk(latents, self.decoder_state)
+        latents = self.sampler.sample_frame()[:, :, None]
+        _, self.decoder_state = self.pipeline._runner.decode_chunk(self.pipeline.vae, latents, self.decoder_state)
         synchronize(self.device)
         self.seconds.append(self.clock() - start)
         self.memory.append(memory_bytes(self.device))
@@ -104,7 +101,7 @@ class TimedVideo:
 
     @property
     def cache_bytes(self) -> int:
-        return self.generation.kv_cache.keys.nbytes + self.generation.kv_cache.values.nbytes
+        return self.sampler.kv_cache.keys.nbytes + self.sampler.kv_cache.values.nbytes
 
     def row(self, name: str, frame: int) -> dict:
         """One line of the table: around latent frame `frame`, counted from 1."""
@@ -215,4 +212,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

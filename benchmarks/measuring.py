@@ -25,6 +25,8 @@ from videoar_pipelines import (
 )
 from videoar_pipelines.models.quantization import ScaleSchedule
 from videoar_pipelines.models.transformer_videoar import TRANSFORMER_CONFIGS
+from videoar_pipelines.pipelines.frame_sampler import PromptStates
+from videoar_pipelines.utils.command_line import CommandLineParser
 
 
 TINY_TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "text_embed_dim": 64}
@@ -58,7 +60,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(description)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice when not given.")
@@ -263,3 +265,18 @@ def write_json(path: Path | None, results: dict) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def random_text(
+    transformer: VideoARTransformer3DModel,
+    batch_size: int,
+    num_tokens: int,
+    has_unconditional_branch: bool = True,
+    generator: torch.Generator | None = None,
+) -> PromptStates:
+    """Random text states for `batch_size` videos, without padding; the learned null text for the unconditional branch."""
+    shape = (batch_size, num_tokens, transformer.config.text_embed_dim)
+    states = torch.randn(shape, generator=generator, device=transformer.device, dtype=transformer.dtype)
+    mask = torch.ones(shape[:2], dtype=torch.bool, device=transformer.device)
+    null_text = transformer.null_text_embeds(batch_size, num_tokens) if has_unconditional_branch else None
+    return PromptStates(states, null_text, mask, mask)

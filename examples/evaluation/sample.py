@@ -13,7 +13,6 @@ It is no scorer; `fvd.py` is. A video depends on the checkpoint, the options, `-
 same files, and a run that was stopped continues where it was.
 """
 
-import argparse
 from pathlib import Path
 
 from videoar_pipelines.data.clips import CLIP_STARTS, ClipSettings
@@ -32,12 +31,11 @@ from videoar_pipelines.pipelines.many_samples import (
     sample_many,
     start_sampling,
 )
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     # Lossless: distances between sets of videos see what H.264 takes away.
     add_sampling_arguments(parser, video_format="npy")
 
@@ -61,6 +59,7 @@ def parse_args(arguments=None):
     data.add_argument("--frame_stride", type=int, help="Instead of --clip_fps, take every so many-th frame.")
     data.add_argument("--clip_start", choices=CLIP_STARTS, help="Which part of a longer video (default: center).")
     data.add_argument("--keep_real_clips", action="store_true", help="Write the whole real clips to real/ too.")
+    parser.set_defaults(condition_columns=None)  # a flag of the same room; conditions of frames are not read here
     args = parser.parse_args(arguments)
     check_args(args)
     return args
@@ -135,4 +134,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -18,7 +18,6 @@ Steps:
 3. Write it under another name, and rename it.
 """
 
-import argparse
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -44,8 +43,9 @@ from videoar_pipelines.data.token_shards import (
 )
 from videoar_pipelines.models.quantization import latents_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.components import load_text_models
+from videoar_pipelines.training.arguments import parse_args_with_config_file
+from videoar_pipelines.training.components import config_of, load_text_models
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -53,9 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_clip_arguments(parser)
     parser.add_argument("--split", choices=["train", "validation"], default="train")
     parser.add_argument("--seed", type=int, default=0, help="Of random starts: that of the training run.")
@@ -84,7 +82,7 @@ def parse_args(arguments=None):
     model.add_argument(
         "--no_text_states", action="store_true", help="Leave text to training, which may then train it."
     )
-    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+    model.add_argument("--scheduler_config", type=config_of(VideoARScheduler), help="JSON: its arguments.")
 
     run = parser.add_argument_group("run")
     run.add_argument("--batch_size", type=int, default=8, help="Clips to encode at once.")
@@ -261,4 +259,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -118,6 +118,15 @@ def test_training(run_benchmark):
         assert row["MFU"] < 1
 
 
+def test_features(run_benchmark):
+    arguments = ["--num_frames", 9, "--side", 32, "--batch_size", 1, "--threads", 1]
+    printed, results = run_benchmark("benchmark_features.py", *arguments)
+    assert [row["part"] for row in results["rows"]] == ["network", "network, resizing, motion", "from files"]
+    for row in results["rows"]:
+        assert_positive_numbers(row)
+    assert 25 < results["rates"]["gflop_per_clip"] < 40 and "GFLOP a clip" in printed
+
+
 # 2. What they count
 
 

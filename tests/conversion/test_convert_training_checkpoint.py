@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as distributed_checkpoint
 from safetensors.torch import load_file
 from transformers import T5EncoderModel
 
@@ -22,6 +21,7 @@ from tests.examples.training_scripts import (
     save_tiny_pipeline,
 )
 from videoar_pipelines import VideoARTransformer3DModel
+from videoar_pipelines.training.checkpoint_index import save_sharded
 
 
 CONVERT = REPOSITORY / "conversion" / "convert_training_checkpoint.py"
@@ -62,7 +62,7 @@ def test_conversion_holds_little_more_than_one_file_in_memory(tmp_path):
     (folder / "model").mkdir(parents=True)
     (folder / "model/config.json").write_text('{"_class_name": "Any"}')
     tensors = {f"layer_{index}": torch.full((2**20,), float(index)) for index in range(32)}  # 4 MiB each, 128 in all
-    distributed_checkpoint.save({"averages": {"model": tensors}}, checkpoint_id=folder / "state", no_dist=True)
+    save_sharded({"averages": {"model": tensors}}, folder / "state")
     del tensors
     convert = runpy.run_path(str(CONVERT))["main"]
     arguments = ["--checkpoint_path", folder, "--output_path", tmp_path / "converted", "--max_shard_size", "8MB"]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tests.tiny_data import make_tiny_images, make_tiny_videos, write_manifest
+from videoar_pipelines.data.clips import ClipSettings
+from videoar_pipelines.data.manifest import make_media_table, read_manifest
 from videoar_pipelines.evaluation.sample_lists import (
     read_prompt_file,
     samples_of_files,
@@ -13,9 +15,7 @@ from videoar_pipelines.evaluation.sample_lists import (
     samples_of_prompts,
     samples_of_ucf101_classes,
 )
-from videoar_pipelines.training.manifest import make_media_table, read_manifest
-from videoar_pipelines.training.moving_shapes import is_held_out
-from videoar_pipelines.training.video_dataset import ClipSettings
+from videoar_pipelines.moving_shapes.data_set import is_held_out
 from videoar_pipelines.utils.video_io import VideoReader
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.judge import describe
 from videoar_pipelines.utils import load_image, load_video
 
@@ -81,3 +82,18 @@ def test_long_video_stays_what_the_prompt_says(run_script, method):
     assert video.shape == (53, 3, 128, 128)
     for start in (0, 17, 34):
         assert_shows(video[start : start + 17], motion="right", **RED_ON_WHITE)
+
+
+def test_the_unrolled_loop_gives_the_bits_of_a_call(tmp_path, monkeypatch):
+    script = runpy.run_path(str(SCRIPTS / "unrolled_loop.py"))
+    pipe = VideoARPipeline.from_pretrained("checkpoints/videoar-moving-shapes")
+    called = pipe(PROMPT, num_frames=9, generator=torch.Generator().manual_seed(3), output_type="pt").frames
+    with torch.no_grad():
+        video = script["generate"](pipe, PROMPT, 3, torch.Generator().manual_seed(3))
+    assert torch.equal(video.transpose(1, 2) / 2 + 0.5, called)
+
+
+def test_the_unrolled_loop_writes_a_video(run_script):
+    video, _ = run_script("unrolled_loop", "--prompt", PROMPT)
+    assert video.shape == (17, 3, 128, 128)
+    assert_shows(video, motion="right", **RED_ON_WHITE)

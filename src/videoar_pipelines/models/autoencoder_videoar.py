@@ -334,7 +334,6 @@ class AutoencoderVideoAR(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["VideoARResnetBlock", "VideoARDownsampler", "VideoARUpsampler"]
-    _skip_layerwise_casting_patterns = ["norm"]
     _group_offload_block_modules = ["encoder", "decoder"]
 
     @register_to_config

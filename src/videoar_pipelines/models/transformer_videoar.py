@@ -368,7 +368,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
     _supports_gradient_checkpointing = True
     _no_split_modules = ["VideoARTransformerBlock"]
     _repeated_blocks = ["VideoARTransformerBlock"]
-    _skip_layerwise_casting_patterns = ["map_embedder", "scale_embedding", "start_embedding", "null_text", "norm"]
+    _skip_layerwise_casting_patterns = ["map_embedder", "scale_embedding"]
     _skip_keys = ["kv_cache"]
     # Whole sequences, as in training: text and maps are split behind the embedders and joined as bit logits.
     _cp_plan = {

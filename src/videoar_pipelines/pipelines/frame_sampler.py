@@ -175,6 +175,14 @@ class FrameSampler:
             self.runner.take_back(self._lent_cache)
             self._lent_cache = self.kv_cache = None
 
+    def start_over(self) -> None:
+        """Forgets all frames; the text stays, and the next latent frame is the first of a video."""
+        self.kv_cache.forget_frames()
+        self.frame = self.num_sampled_frames = 0
+        self.previous_frame = torch.zeros_like(self.frame_sum)
+        if self._refiner is not None:
+            self._refiner.start_over()
+
     # 1. Text
 
     def write_text(self, text: PromptStates) -> None:

@@ -1,5 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+"""What a pipeline returns."""
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -37,11 +37,11 @@ class FrameRefiner:
 
     def follow(self, latents: torch.Tensor) -> None:
         """Moves the states past finished latent frames `(B, d, T, H', W')`."""
-        _, self.decoder_state, self.encoder_state = self._reencode(latents)
+        _, self.decoder_state, self.encoder_state = self._decode_and_encode(latents)
 
     def features_of(self, frame: torch.Tensor) -> torch.Tensor:
         """What a latent frame `(B, d, H', W')` shows, encoded: features before quantisation of that shape. No state moves."""
-        features, _, _ = self._reencode(frame[:, :, None])
+        features, _, _ = self._decode_and_encode(frame[:, :, None])
         return features[:, :, 0]
 
     def coarser_maps(
@@ -71,7 +71,7 @@ class FrameRefiner:
         )
         return model_input, maps.latents[:, :, 0]
 
-    def _reencode(
+    def _decode_and_encode(
         self, latents: torch.Tensor
     ) -> tuple[torch.Tensor, AutoencoderVideoARState, AutoencoderVideoARState]:
         # Not by a CUDA graph of the decoder: a stream may be decoding with it at the same time.

@@ -1,0 +1,2 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
