@@ -134,6 +134,13 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         # For those who look at the pipeline after a call.
         self._last_call = {"guidance_scale": None, "attention_kwargs": None, "num_timesteps": None}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a pipeline sent to another process, has no videos in the making and no recorded CUDA graphs."""
+        return {name: value for name, value in vars(self).items() if name not in ("_open_streams", "_runner")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _open_streams=weakref.WeakSet())
+
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs):
         """
