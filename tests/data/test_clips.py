@@ -153,7 +153,7 @@ def test_every_broken_file_says_what_is_wrong(folder, tmp_path):
         reasons[name] = str(caught.value)
     assert reasons["short.mp4"].startswith("too short: 3 frames at 8 frames per second, but 5 are needed")
     assert "cannot be decoded" in reasons["truncated.mp4"] and "cannot be decoded" in reasons["empty.mp4"]
-    assert "UnidentifiedImageError" in reasons["broken.png"] and "FileNotFoundError" in reasons["missing.mp4"]
+    assert "cannot be read as an image" in reasons["broken.png"] and "FileNotFoundError" in reasons["missing.mp4"]
 
 
 def test_a_header_that_promises_too_much_is_forgiven(tmp_path, monkeypatch):

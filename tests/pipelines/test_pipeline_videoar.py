@@ -170,14 +170,6 @@ def test_variants_and_shards_are_saved_and_loaded(own_pipe, tmp_path):
         VideoARPipeline.from_pretrained(tmp_path, variant="ema")
 
 
-def test_pipelines_can_share_their_components(pipe):
-    expected = sample(pipe)
-    for shared in (VideoARPipeline(**pipe.components), VideoARPipeline.from_pipe(pipe)):
-        shared.set_progress_bar_config(disable=True)
-        assert shared.transformer is pipe.transformer and shared.vae is pipe.vae
-        assert torch.equal(sample(shared), expected)
-
-
 # 2. Placement and memory savers
 
 
@@ -390,17 +382,6 @@ def test_the_scale_of_a_lora_is_an_argument_of_the_call(pipe, own_pipe, tmp_path
 
 
 # 4. Prompts, seeds and batches
-
-
-def test_a_video_alone_is_the_one_in_a_batch(pipe):
-    prompts = ["a red circle", PROMPT, "a"]  # of different lengths
-    embeds, _, mask, _ = pipe.encode_prompt(prompts)
-    assert not mask.all(dim=1)[0] and mask.all(dim=1)[1]
-    batch = sample(pipe, prompts, generator=[make_generator(seed) for seed in range(3)])
-    for index, prompt in enumerate(prompts):
-        assert torch.equal(sample(pipe, prompt, seed=index)[0], batch[index])
-        assert torch.equal(sample(pipe, [prompt], generator=[make_generator(index)])[0], batch[index])
-    assert not torch.equal(batch[0], batch[1])
 
 
 def test_the_prompt_and_the_seed_decide_the_video(pipe):
@@ -704,15 +685,6 @@ def test_refinement_is_an_option_of_the_scheduler_and_of_the_call(pipe, own_pipe
     assert torch.equal(sample(own_pipe, refinements=[]), sample(pipe))
     with pytest.raises(ValueError, match=re.escape("`refinements` is [4]: a round samples at least 1 and at most 3")):
         sample(pipe, refinements=[4])
-
-
-@pytest.mark.parametrize("window", [None, 1])
-def test_a_refined_video_alone_is_the_one_in_a_batch(pipe, window):
-    arguments = {"refinements": [2, 1], "window": window, "num_frames": 13}
-    prompts = [PROMPT, OTHER_PROMPT]
-    together = sample(pipe, prompts, generator=[make_generator(0), make_generator(1)], **arguments)
-    for index, prompt in enumerate(prompts):
-        assert torch.equal(together[index : index + 1], sample(pipe, prompt, seed=index, **arguments))
 
 
 def test_steps_of_refinement_are_counted_and_called_back(pipe):

@@ -202,8 +202,15 @@ def _read_lines(path: str) -> Iterator[str]:
 
 def _read_csv(path: str) -> tuple[set[str], Rows]:
     reader = csv.DictReader(_read_lines(path))
-    rows = [(reader.line_num, row) for row in reader]
-    return set(reader.fieldnames or ()), rows
+    rows = []
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return set(reader.fieldnames or ()), rows
+        except csv.Error as error:  # a cell of more than 131,072 characters
+            row = f"the line cannot be read: {error}"
+        rows.append((reader.line_num, row))
 
 
 def _read_jsonl(path: str) -> tuple[set[str], Rows]:
@@ -213,7 +220,7 @@ def _read_jsonl(path: str) -> tuple[set[str], Rows]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, or deep nesting
             row = f"the line is not valid JSON: {error}"
         else:
             row = row if isinstance(row, dict) else "the line is not a JSON object"
@@ -287,6 +294,7 @@ def _is_text(string: str) -> bool:
 
 def _to_size(value: Any) -> int:
     try:
-        return max(0, int(value))
-    except (TypeError, ValueError):
+        size = int(value)
+    except (TypeError, ValueError, OverflowError):
         return 0
+    return size if 0 < size < 2**31 else 0

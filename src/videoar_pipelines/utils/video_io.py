@@ -31,6 +31,9 @@ Frames = np.ndarray | torch.Tensor | Sequence[Image.Image]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # those with 8 bits per channel
+MAX_PIXELS = (
+    2**26
+)  # of an image or a frame, as stored or as resized before it is cropped: what would take too much memory
 MAX_GIF_FPS = 50  # a GIF counts time in 1/100 s, and viewers slow down what claims less than 2/100 s a frame
 
 
@@ -290,7 +293,7 @@ class VideoReader:
     @property
     def name(self) -> str:
         """What errors call the video."""
-        return str(getattr(self.source, "name", self.source))
+        return _name_of(self.source)
 
     def __enter__(self) -> "VideoReader":
         self._open()
@@ -311,6 +314,9 @@ class VideoReader:
             self._container.close()
             raise ValueError(f"`path` {self.name!r} has no video stream.")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise ValueError(f"`path` {self.name!r} has video in no format that FFmpeg knows. Is its header damaged?")
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = self.num_threads
         self._is_at_the_beginning = True
@@ -319,7 +325,9 @@ class VideoReader:
     def _naming_the_video(self) -> Iterator[None]:
         try:
             yield
-        except av.error.InvalidDataError as error:
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"`path` {self.name!r} cannot be decoded as a video: {error}. Check that the file is complete."
             ) from error
@@ -432,6 +440,7 @@ class VideoReader:
         if height is None:
             return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
         covering_size = _covering_size(self._displayed_size(frame), height, width)
+        _check_pixels(self.name, *covering_size)
         stored_height, stored_width = covering_size if quarter_turns % 2 == 0 else covering_size[::-1]
         image = frame.to_ndarray(
             format="rgb24",
@@ -467,7 +476,7 @@ def load_video(
     if (height is None) != (width is None):
         raise ValueError(f"`height` and `width` must be given together, but are {height} and {width}.")
     for name, value in (("num_frames", num_frames), ("height", height), ("width", width), ("fps", fps)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"`{name}` must be positive, but is {value}.")
     with VideoReader(path) as reader:
         frames = reader.read(num_frames, height, width, fps)
@@ -486,16 +495,39 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
     Returns:
         `np.ndarray`: `(H, W, 3)`, `uint8`. Transparency is dropped.
     """
-    with Image.open(source) as image:
-        if image.mode not in IMAGE_MODES:
-            raise ValueError(
-                f"`source` {str(source)!r} has the mode {image.mode!r}: save it with 8 bits per channel, as one of"
-                f" {', '.join(IMAGE_MODES)}."
-            )
-        image = ImageOps.exif_transpose(image).convert("RGB")
+    name = _name_of(source)
+    try:
+        with Image.open(source) as image:
+            if image.mode not in IMAGE_MODES:
+                raise ValueError(
+                    f"`source` {name!r} has the mode {image.mode!r}: save it with 8 bits per channel, as one of"
+                    f" {', '.join(IMAGE_MODES)}."
+                )
+            _check_pixels(name, image.height, image.width)  # before they are decoded
+            _check_pixels(name, *_covering_size(image.size[::-1], height, width))
+            _check_pixels(name, *_covering_size(image.size, height, width))  # if it lies on its side
+            image = ImageOps.exif_transpose(image).convert("RGB")
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"`source` {name!r} cannot be read as an image: {error}. Check that the file is complete."
+        ) from error
     covering_height, covering_width = _covering_size((image.height, image.width), height, width)
     image = image.resize((covering_width, covering_height), Image.Resampling.BICUBIC)
     return _crop_centre(np.asarray(image), height, width)
+
+
+def _name_of(source: str | os.PathLike | BinaryIO) -> str:
+    return str(getattr(source, "name", source) if hasattr(source, "read") else source)
+
+
+def _check_pixels(name: str, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{name!r} would take {height} x {width} pixels, more than the {MAX_PIXELS} that are allowed: make it smaller, or leave"
+            " it out."
+        )
 
 
 def levels_to_video(levels: torch.Tensor) -> torch.Tensor:
