@@ -166,13 +166,16 @@ def draw_panels(panels: dict[str, list[Curve]], runs: Sequence[str]) -> Any:
     """A figure of matplotlib with a panel for each entry, colours for the runs, and one legend."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(columns * PANEL_SIZE[0], rows * PANEL_SIZE[1] + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     colors = {run: COLORS[number % len(COLORS)] for number, run in enumerate(runs)}
-    kinds = [kind for kind in KINDS if any(curve.kind == kind for curves in panels.values() for curve in curves)]
+    every_curve = [curve for curves in panels.values() for curve in curves]
+    kinds = [kind for kind in KINDS if any(curve.kind == kind for curve in every_curve)]
+    last_step = 1.03 * max(curve.steps[-1] for curve in every_curve)
 
     # 1. Panels; training first, so that held-out clips lie above it
     for axis, (name, curves) in zip(axes, panels.items()):
@@ -185,6 +188,11 @@ def draw_panels(panels: dict[str, list[Curve]], runs: Sequence[str]) -> Any:
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_xlabel("optimiser step", fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.set_xlim(0, last_step)
+        if "accuracy" in name:
+            # From nothing right; a share of 0 all along is a line at the bottom, not in the middle.
+            axis.set_ylim(0, max(0.01, 1.05 * max(value for curve in curves for value in curve.values)))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
 
@@ -196,11 +204,11 @@ def draw_panels(panels: dict[str, list[Curve]], runs: Sequence[str]) -> Any:
 
 
 def _title(name: str) -> str:
-    """`token_accuracy/scale_3` to `token accuracy, scale 3`."""
-    words = name.replace("/", ", ").replace("_", " ")
-    units = {"psnr": "PSNR (dB)", "fvd": "FVD", "rfvd": "rFVD", "ssim": "SSIM"}
-    title = re.sub(r"\b(psnr|fvd|rfvd|ssim)\b", lambda match: units[match[0]], words)
-    return title + " (nats per bit)" if name == "loss" else title
+    """`token_accuracy/scale_3` to `token accuracy, scale 3`, `psnr/scales_2` to `PSNR (dB), first 2 scales`."""
+    words = re.sub(r"/scales_(\d+)", r", first \1 scales", name).replace("first 1 scales", "first scale")
+    words = words.replace("/", ", ").replace("_", " ")
+    written = {"psnr": "PSNR (dB)", "fvd": "FVD", "rfvd": "rFVD", "ssim": "SSIM"}
+    return re.sub(r"\b(psnr|fvd|rfvd|ssim)\b", lambda match: written[match[0]], words)
 
 
 def save_figure(figure: Any, output: Path) -> None:
