@@ -35,6 +35,7 @@ from videoar_pipelines.models.kv_cache import VideoARKVCache
 from videoar_pipelines.models.quantization import default_scale_schedule
 from videoar_pipelines.models.token_layout import video_token_ids
 from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRunner, EagerRunner
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 FRAME_AND_SCALE = "frame and scale"
@@ -183,4 +184,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

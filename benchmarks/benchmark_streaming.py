@@ -33,6 +33,7 @@ from measuring import (
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.pipelines.frame_sampler import FrameSampler
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 EARLY_FRAME = 20
@@ -211,4 +212,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

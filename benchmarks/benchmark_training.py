@@ -37,6 +37,7 @@ from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
 from videoar_pipelines.training.attention_masks import training_attention_mask
 from videoar_pipelines.training.transformer_step import bit_cross_entropy
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 MASKS = ("boolean", "flex")
@@ -140,4 +141,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -13,23 +13,31 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from videoar_pipelines.utils.command_line import UsageError
 
-class ConversionError(ValueError):
+
+class ConversionError(UsageError):
     """A checkpoint that cannot be converted; its text is one line for the user."""
 
 
 # 1. Reading
 
 
-def read_checkpoint(path: Path) -> object:
+def read_checkpoint(path: Path, name: str = "--checkpoint_path", mmap: bool = False) -> object:
     """
     What a file of PyTorch or safetensors holds. Nothing in it is executed.
+
+    Args:
+        path (`Path`): The file.
+        name (`str`, defaults to `"--checkpoint_path"`): For the error: the option that named it.
+        mmap (`bool`, defaults to `False`):
+            Whether to leave the tensors of a PyTorch file on the disk until they are used. Files of PyTorch 1.5 and older cannot.
 
     Raises:
         `ConversionError`: The file is neither, is damaged, or holds more than tensors and plain containers.
     """
     if not path.is_file():
-        raise ConversionError(f"`--checkpoint_path` {path} is not a file.")
+        raise ConversionError(f"`{name}` {path} is not a file.")
     with path.open("rb") as file:
         beginning = file.read(256)
     if beginning.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -40,7 +48,7 @@ def read_checkpoint(path: Path) -> object:
     try:
         if is_safetensors:
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and beginning.startswith(b"PK"))
     except pickle.UnpicklingError as error:
         raise ConversionError(
             f"{path} cannot be read as tensors alone and is refused: the pickled code or objects in it could run "

@@ -14,7 +14,6 @@ Inflates a public image tokenizer of Infinity to a video tokenizer, [`Autoencode
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ from checkpoint_files import (
 )
 
 from videoar_pipelines import AutoencoderVideoAR
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 # Keys under which the public files, and training checkpoints around them, hold the tensors.
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Inflate a public image tokenizer of Infinity to AutoencoderVideoAR.")
+    parser = CommandLineParser("Inflate a public image tokenizer of Infinity to AutoencoderVideoAR.")
     parser.add_argument(
         "--checkpoint_path", type=Path, required=True, help="A public file, such as infinity_vae_d32reg.pth."
     )
@@ -205,7 +205,4 @@ def inflate(model: AutoencoderVideoAR, tensors: dict[str, torch.Tensor], inflati
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Turns a checkpoint of a training script, sharded over any number of processes or not, into folders for `from_pretrained`.
+Turns a checkpoint of a training script, sharded over any number of processes or not, into a folder for `from_pretrained`: a whole
+pipeline from train_text_to_video.py, also of a run that was interrupted, and the tokenizer from train_video_tokenizer.py.
 
     python conversion/convert_training_checkpoint.py --checkpoint_path runs/transformer/checkpoint-5000 --output_path converted
 
@@ -9,26 +10,27 @@ Turns a checkpoint of a training script, sharded over any number of processes or
 2. The tensors are dealt out to files of at most `--max_shard_size`; each file is filled and written before the next, so that
    memory holds little more than one of them.
 3. Every trained model that has a configuration becomes a folder, `converted/transformer` for example.
-4. Everything is written to a temporary folder, which is renamed when it is complete.
+4. For a pipeline the parts that were not trained are added, from where training took them or from `--vae` and `--text_encoder`.
+5. Everything is written to a temporary folder, which is renamed when it is complete.
 
-Read only checkpoints of your own: their index is a pickle.
+Nothing in a checkpoint is executed.
 """
 
 import argparse
 import json
 import shutil
-import sys
-import warnings
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as distributed_checkpoint
 from checkpoint_files import ConversionError, check_is_new, complete_folder
-from huggingface_hub import split_torch_state_dict_into_shards
+from huggingface_hub import ModelCard, ModelCardData, split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from videoar_pipelines.training.checkpoint_index import ShardedReader, load_sharded
 from videoar_pipelines.training.checkpoints import STATE_FOLDER
+from videoar_pipelines.training.pipeline_parts import SOURCES_NAME, complete_pipeline
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 # What `--weights` chooses: where the training scripts keep the tensors of a model.
@@ -38,7 +40,7 @@ SECTIONS = {"averaged": "averages", "raw": "models"}
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     check_is_new(args.output_path)
-    reader, tensors = open_checkpoint(args.checkpoint_path)
+    tensors = open_checkpoint(args.checkpoint_path)
     models = [path.parent.name for path in sorted(args.checkpoint_path.glob("*/config.json"))]
     named = {model: model_tensors(tensors, model, args.weights) for model in models}
     named = {model: names for model, names in named.items() if names}
@@ -49,30 +51,42 @@ def main(arguments: list[str] | None = None) -> None:
 
     with complete_folder(args.output_path) as temporary:
         for model, names in named.items():
-            num_files = convert(reader, tensors, names, args.checkpoint_path / model, temporary / model, args)
+            num_files = convert(tensors, names, args.checkpoint_path / model, temporary / model, args)
             print(f"{model}: {len(names)} {args.weights} tensors in {num_files} file(s), {args.output_path / model}")
+        if (args.checkpoint_path / SOURCES_NAME).is_file():
+            complete_pipeline(args.checkpoint_path, temporary, {"vae": args.vae, "text_encoder": args.text_encoder})
+            print(f"The pipeline is complete: VideoARPipeline.from_pretrained({str(args.output_path)!r})")
+        elif args.vae is not None or args.text_encoder is not None:
+            raise ConversionError(
+                f"`--vae` and `--text_encoder` are for checkpoints of train_text_to_video.py, {args.checkpoint_path} is none:"
+                " leave them out."
+            )
+        write_card(args, temporary)
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Turn a training checkpoint into folders for `from_pretrained`.")
+    parser = CommandLineParser("Turn a training checkpoint into a folder for `from_pretrained`.")
     parser.add_argument("--checkpoint_path", type=Path, required=True, help="A folder `checkpoint-N` of a run.")
     parser.add_argument("--output_path", type=Path, required=True, help="The folder to write, which must not exist.")
     parser.add_argument(
         "--weights", choices=SECTIONS, default="averaged", help="The exponential average, or the raw ones."
     )
     parser.add_argument("--max_shard_size", default="5GB", help="Of a safetensors file; memory needs little more.")
+    parser.add_argument(
+        "--vae", help="Folder or Hub id of the tokenizer, if it is no longer where training took it from."
+    )
+    parser.add_argument("--text_encoder", help="The same for the text encoder.")
     return parser.parse_args(arguments)
 
 
-def open_checkpoint(
-    path: Path,
-) -> tuple[distributed_checkpoint.FileSystemReader, dict[str, TensorStorageMetadata]]:
-    """A reader, and the index: what is known of every tensor without reading it."""
-    if not (path / STATE_FOLDER / ".metadata").is_file():
-        raise ConversionError(f"{path} is not a complete checkpoint: it has no {STATE_FOLDER}/.metadata.")
-    reader = distributed_checkpoint.FileSystemReader(path / STATE_FOLDER)
-    entries = reader.read_metadata().state_dict_metadata
-    return reader, {name: entry for name, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
+def open_checkpoint(path: Path) -> dict[str, TensorStorageMetadata]:
+    """The index: what is known of every tensor without reading it."""
+    if not (path / "training_state.json").is_file() and not (path / STATE_FOLDER).is_dir():
+        raise ConversionError(
+            f"`--checkpoint_path` {path} is not a complete checkpoint: name a folder `checkpoint-N`."
+        )
+    entries = ShardedReader(path / STATE_FOLDER).read_metadata().state_dict_metadata
+    return {name: entry for name, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
 
 
 def model_tensors(tensors: dict[str, TensorStorageMetadata], model: str, weights: str) -> dict[str, str]:
@@ -88,7 +102,6 @@ def model_tensors(tensors: dict[str, TensorStorageMetadata], model: str, weights
 
 
 def convert(
-    reader: distributed_checkpoint.FileSystemReader,
     tensors: dict[str, TensorStorageMetadata],
     names: dict[str, str],
     source: Path,
@@ -110,11 +123,7 @@ def convert(
     )
     for filename, members in split.filename_to_tensors.items():
         shard = {name: torch.empty_like(outlines[name], device="cpu") for name in members}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            distributed_checkpoint.load(
-                {names[name]: tensor for name, tensor in shard.items()}, storage_reader=reader, no_dist=True
-            )
+        load_sharded({names[name]: tensor for name, tensor in shard.items()}, source.parent / STATE_FOLDER)
         save_file(shard, target / filename, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -122,8 +131,14 @@ def convert(
     return len(split.filename_to_tensors)
 
 
+def write_card(args: argparse.Namespace, folder: Path) -> None:
+    """What one has to know of a model that comes out of the middle of a run."""
+    path = args.checkpoint_path / "training_state.json"
+    steps = json.loads(path.read_text())["step"] if path.is_file() else "unknown"
+    text = f"Checkpoint `{args.checkpoint_path.name}` of a training run with videoar_pipelines.\n\n- steps: {steps}\n"
+    text += f"- weights: {'exponential average' if args.weights == 'averaged' else 'raw'}\n"
+    ModelCard(f"---\n{ModelCardData(library_name='diffusers').to_yaml()}\n---\n\n{text}").save(folder / "README.md")
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

@@ -14,6 +14,10 @@ import videoar_pipelines
 PUBLIC_CLASSES = [
     "AutoencoderInfinityStar",
     "AutoencoderVideoAR",
+    "InfinityStarPipeline",
+    "InfinityStarScheduler",
+    "InfinityStarStream",
+    "InfinityStarTransformer3DModel",
     "VideoARImageToVideoPipeline",
     "VideoARPipeline",
     "VideoARPipelineOutput",

@@ -13,7 +13,6 @@ It is no scorer; `fvd.py` is. A video depends on the checkpoint, the options, `-
 same files, and a run that was stopped continues where it was.
 """
 
-import argparse
 from pathlib import Path
 
 from videoar_pipelines.data.clips import CLIP_STARTS, ClipSettings
@@ -32,12 +31,11 @@ from videoar_pipelines.pipelines.many_samples import (
     sample_many,
     start_sampling,
 )
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     # Lossless: distances between sets of videos see what H.264 takes away.
     add_sampling_arguments(parser, video_format="npy")
 
@@ -136,4 +134,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

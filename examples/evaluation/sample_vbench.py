@@ -10,8 +10,6 @@ Five videos for each of the 944 prompts, 25 for the 75 of temporal flickering: 6
 run that was stopped continues where it was. VBENCH.md says how they are scored.
 """
 
-import argparse
-
 from videoar_pipelines.evaluation.vbench import DIMENSION_NAMES
 from videoar_pipelines.evaluation.vbench_prompts import prompts_for, read_vbench_prompts
 from videoar_pipelines.pipelines.many_samples import (
@@ -22,12 +20,11 @@ from videoar_pipelines.pipelines.many_samples import (
     sample_many,
     start_sampling,
 )
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_sampling_arguments(parser, video_format="mp4")
     parser.add_argument(
         "--vbench",
@@ -72,4 +69,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -10,7 +10,6 @@ Computes VBench's quality, semantic and total score from what its scorer wrote.
 It looks at no video: VBENCH.md says how the scorer is run.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -25,6 +24,7 @@ from videoar_pipelines.evaluation.vbench import (
     vbench_scores,
 )
 from videoar_pipelines.evaluation.vbench_prompts import NUM_SAMPLES
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
 
@@ -32,9 +32,7 @@ PER_VIDEO = ("file", "prompt", "seed", "vbench_prompt", "number", "dimensions")
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     parser.add_argument(
         "results", nargs="*", type=Path, help="Result files of the scorer (*_eval_results.json), or folders with them."
     )
@@ -133,4 +131,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

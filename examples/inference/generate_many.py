@@ -9,7 +9,6 @@ Generates a video for every line of a text file, on as many GPUs as there are.
 Every process takes its share. Any number of processes writes the same files, and a run that was stopped continues where it was.
 """
 
-import argparse
 import re
 from pathlib import Path
 
@@ -22,12 +21,11 @@ from videoar_pipelines.pipelines.many_samples import (
     sample_many,
     start_sampling,
 )
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_sampling_arguments(parser, video_format="mp4")
     parser.add_argument("--prompts", type=Path, required=True, help="A text file, one prompt a line.")
     parser.add_argument("--num_videos_per_prompt", type=int, default=1)
@@ -55,4 +53,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

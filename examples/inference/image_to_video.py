@@ -7,7 +7,6 @@ Let an image move: it becomes the first frame of a video.
         --prompt "a red circle moves to the right on a white background"
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -15,13 +14,14 @@ from diffusers.utils import load_image
 
 from videoar_pipelines import VideoARImageToVideoPipeline
 from videoar_pipelines.utils import save_video
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "videoar-moving-shapes"
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Let an image move.")
+    parser = CommandLineParser("Let an image move.")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="Folder of a saved pipeline, or its id on the Hub.")
     parser.add_argument(
         "--image", required=True, help="File or URL; resized to cover the video, then cropped in the middle."
@@ -35,7 +35,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    pipe = VideoARImageToVideoPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARImageToVideoPipeline.from_pretrained(args.checkpoint)
     pipe.to("cuda" if torch.cuda.is_available() else "cpu")
     video = pipe(
         load_image(args.image),
@@ -48,4 +49,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

@@ -6,20 +6,20 @@ Make a video much longer than the clips of training, in one of two ways, at cons
     python examples/inference/long_video.py --prompt "a red circle moves to the right"
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.utils import VideoWriter
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "videoar-moving-shapes"
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Make a video much longer than the clips of training.")
+    parser = CommandLineParser("Make a video much longer than the clips of training.")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="Folder of a saved pipeline, or its id on the Hub.")
     parser.add_argument("--prompt", required=True, help="What the video shows.")
     parser.add_argument("--num_frames", type=int, default=201, help="Pixel frames, 4n+1.")
@@ -37,7 +37,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     pipe.to("cuda" if torch.cuda.is_available() else "cpu")
     trained_length = pipe.transformer.config.sample_frames  # latent frames
     methods = {"window": {"window": trained_length - 1}, "reencode": {"reencode_at": trained_length}}
@@ -51,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

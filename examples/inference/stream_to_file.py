@@ -7,7 +7,6 @@ Write a video to a file while it is generated, and change the prompt half-way.
         --next_prompt "a red circle moves down"
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -15,13 +14,14 @@ import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.utils import VideoWriter
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "videoar-moving-shapes"
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Write a video to a file while it is generated.")
+    parser = CommandLineParser("Write a video to a file while it is generated.")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="Folder of a saved pipeline, or its id on the Hub.")
     parser.add_argument("--prompt", required=True, help="What the video shows.")
     parser.add_argument("--next_prompt", help="What its second half shows.")
@@ -33,7 +33,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     pipe.to("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator("cpu").manual_seed(args.seed)
 
@@ -51,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

@@ -6,7 +6,6 @@ Generate a video from a text, and write it as .mp4, as .gif and as a contact she
     python examples/inference/text_to_video.py --prompt "a red circle moves to the right"
 """
 
-import argparse
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.utils import save_contact_sheet, save_gif, save_video
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description="Generate a video from a text.")
+    parser = CommandLineParser("Generate a video from a text.")
     parser.add_argument(
         "--checkpoint",
         default="checkpoints/videoar-moving-shapes",
@@ -37,7 +37,7 @@ def parse_args(arguments=None):
     parser.add_argument("--fps", type=float, default=8, help="Frames per second of the files written.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs"))
     parser.add_argument(
-        "--device", default="auto", help="`auto` takes a GPU where there is one; or `cpu`, `cuda:1`, ..."
+        "--device", type=device, default="auto", help="`auto` takes a GPU where there is one; or `cpu`, `cuda:1`, ..."
     )
     parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help="`auto`: bfloat16 on GPUs.")
     return parser.parse_args(arguments)
@@ -55,7 +55,8 @@ def main():
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     default_dtype = torch.float32 if device == "cpu" else torch.bfloat16
     dtype = DTYPES.get(args.dtype, default_dtype)
-    pipe = VideoARPipeline.from_pretrained(find_checkpoint(args.checkpoint), dtype=dtype).to(device)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(find_checkpoint(args.checkpoint), dtype=dtype).to(device)
 
     # 2. Generate
     video = pipe(
@@ -78,4 +79,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

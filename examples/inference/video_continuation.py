@@ -7,20 +7,20 @@ Continue a video: its last frames become the context of new ones, which are appe
         --prompt "a red circle moves to the right"
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from videoar_pipelines import VideoARVideoToVideoPipeline
 from videoar_pipelines.utils import VideoWriter, load_video
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "videoar-moving-shapes"
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Continue a video.")
+    parser = CommandLineParser("Continue a video.")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="Folder of a saved pipeline, or its id on the Hub.")
     parser.add_argument("--video", required=True, help="File to continue, of the size that the checkpoint makes.")
     parser.add_argument("--prompt", required=True, help="What the video shows.")
@@ -33,7 +33,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    pipe = VideoARVideoToVideoPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARVideoToVideoPipeline.from_pretrained(args.checkpoint)
     pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
     video, fps = load_video(args.video)  # (3, F, H, W) in [-1, 1]
@@ -55,4 +56,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

@@ -25,10 +25,11 @@ from sentencepiece import sentencepiece_model_pb2
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Make the tokenizer and the text encoder of the moving-shapes model.")
+    parser = CommandLineParser("Make the tokenizer and the text encoder of the moving-shapes model.")
     parser.add_argument("--output_dir", type=Path, required=True, help="New folder for tokenizer/ and text_encoder/.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the captions and of the encoder's weights.")
     parser.add_argument("--num_captions", type=int, default=20_000, help="Captions the tokenizer is trained on.")
@@ -121,4 +122,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

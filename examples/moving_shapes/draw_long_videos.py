@@ -11,7 +11,6 @@ Draws the two pictures of the docs on given frames and long videos, and writes t
    frames; in the numbers also for every attribute by itself.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -21,17 +20,18 @@ from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, Vide
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import accuracy, judge_windows
 from videoar_pipelines.utils import save_contact_sheet, save_line_plot
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--checkpoint", default="checkpoints/videoar-moving-shapes")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--num_prompts", type=int, default=50, help="Videos for each way.")
     parser.add_argument("--num_frames", type=int, default=205, help="Pixel frames of a long video, 4n+1.")
     parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=10)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=20260101, help="Of clips and samples; not training's seed.")
     return parser.parse_args(arguments)
 
@@ -81,7 +81,8 @@ def accuracy_over_time(pipe: VideoARPipeline, way: dict, args) -> dict[str, list
 
 
 def main(args):
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint).to(args.device)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     trained_length = pipe.transformer.config.sample_frames  # latent frames
     ways = {
@@ -114,4 +115,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -6,13 +6,13 @@ Draws the picture of the README: prompts and the clips that a checkpoint makes o
     python examples/moving_shapes/draw_samples.py --output_file docs/images/samples.png
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.utils import save_contact_sheet
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 # The last two are combinations of shape, colour and motion that training never saw.
@@ -27,7 +27,7 @@ PROMPTS = [
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--checkpoint", default="checkpoints/videoar-moving-shapes")
     parser.add_argument("--output_file", type=Path, required=True)
     parser.add_argument("--prompts", nargs="+", default=PROMPTS)
@@ -38,7 +38,8 @@ def parse_args(arguments=None):
 
 
 def main(args):
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     generators = [torch.Generator("cpu").manual_seed(args.seed + index) for index in range(len(args.prompts))]
     videos = pipe(args.prompts, num_frames=args.num_frames, generator=generators).frames
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,4 +47,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -10,7 +10,6 @@ Scores a checkpoint on moving shapes: is what a prompt says what the pixels show
    names, and for all of them together.
 """
 
-import argparse
 import json
 import math
 import multiprocessing
@@ -23,10 +22,11 @@ import torch
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.data_set import caption_for, draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import accuracy, judge
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--checkpoint", default="checkpoints/videoar-moving-shapes")
     parser.add_argument("--num_prompts", type=int, default=200, help="Prompts of each kind of combination.")
     parser.add_argument("--num_clips", type=int, default=200, help="Clips for the reconstruction.")
@@ -39,7 +39,7 @@ def parse_args(arguments=None):
     parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=20)
     parser.add_argument("--num_workers", type=int, default=2, help="Processes of the judge.")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--seed", type=int, default=20260101, help="Of clips, captions and samples; not training's seed."
     )
@@ -100,7 +100,8 @@ def evaluate_prompts(pipe: VideoARPipeline, split: str, args, pool: ProcessPoolE
 
 
 def main(args):
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint).to(args.device)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     # Fresh processes: a fork of a process whose thread pool has run can hang.
     context = multiprocessing.get_context("spawn")
@@ -123,4 +124,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -18,7 +18,6 @@ Steps:
 3. Write it under another name, and rename it.
 """
 
-import argparse
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -44,8 +43,9 @@ from videoar_pipelines.data.token_shards import (
 )
 from videoar_pipelines.models.quantization import latents_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
-from videoar_pipelines.training.arguments import model_config, parse_args_with_config_file
-from videoar_pipelines.training.components import load_text_models
+from videoar_pipelines.training.arguments import parse_args_with_config_file
+from videoar_pipelines.training.components import config_of, load_text_models
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -53,9 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_clip_arguments(parser)
     parser.add_argument("--split", choices=["train", "validation"], default="train")
     parser.add_argument("--seed", type=int, default=0, help="Of random starts: that of the training run.")
@@ -84,12 +82,12 @@ def parse_args(arguments=None):
     model.add_argument(
         "--no_text_states", action="store_true", help="Leave text to training, which may then train it."
     )
-    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+    model.add_argument("--scheduler_config", type=config_of(VideoARScheduler), help="JSON: its arguments.")
 
     run = parser.add_argument_group("run")
     run.add_argument("--batch_size", type=int, default=8, help="Clips to encode at once.")
     run.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no", help="As in training.")
-    run.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    run.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parse_args_with_config_file(parser, arguments)
 
     if args.vae is None and args.pretrained_pipeline is None:
@@ -130,18 +128,21 @@ def choose_shards(
 
 
 def load_models(args):
-    vae = AutoencoderVideoAR.from_pretrained(
-        args.vae or args.pretrained_pipeline, subfolder=None if args.vae else "vae"
-    )
+    source = args.vae or args.pretrained_pipeline
+    with loading("--vae" if args.vae else "--pretrained_pipeline", source):
+        vae = AutoencoderVideoAR.from_pretrained(source, subfolder=None if args.vae else "vae")
     config = args.scheduler_config
     if config is None:
         config = {}
         if args.pretrained_pipeline is not None:
-            config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
+            with loading("--pretrained_pipeline", args.pretrained_pipeline):
+                config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
     text_tokenizer = text_encoder = None
     if not args.no_text_states:
         dtype = torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32
-        text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, dtype)
+        source = args.text_encoder or args.pretrained_pipeline
+        with loading("--text_encoder" if args.text_encoder else "--pretrained_pipeline", source):
+            text_tokenizer, text_encoder = load_text_models(source, dtype)
         text_encoder.to(args.device).eval().requires_grad_(False)
     vae.to(args.device).eval().requires_grad_(False)
     return vae, VideoARScheduler.from_config(config), text_tokenizer, text_encoder
@@ -261,4 +262,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

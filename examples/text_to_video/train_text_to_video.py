@@ -21,12 +21,13 @@ from diffusers.models.attention_dispatch import attention_backend
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
-from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
     check_frame_conditions,
+    config_of,
     decided_transformer_config,
     load_text_models,
     transformer_config,
@@ -47,7 +48,8 @@ from videoar_pipelines.training.optimization import (
     take_step,
     update_average,
 )
-from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.pipeline_parts import save_parts
+from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model, split_sequences
 from videoar_pipelines.training.transformer_step import (
     SCALE_WEIGHTINGS,
@@ -58,20 +60,28 @@ from videoar_pipelines.training.transformer_step import (
 )
 from videoar_pipelines.training.validation import add_held_out_arguments, held_out_metrics, read_held_out
 from videoar_pipelines.training.validation_fvd import make_validation_fvd, sampled_fvd
-from videoar_pipelines.training.validation_videos import sample_validation_videos
+from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
+from videoar_pipelines.utils.command_line import (
+    CommandLineParser,
+    Number,
+    UsageError,
+    loading,
+    non_negative_int,
+    positive_int,
+    probability,
+    run_command_line,
+)
 
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=200, weight_decay=0.05, ema_decay=0.9995)
     add_data_arguments(parser)
-    parser.add_argument("--train_batch_size", type=int, default=8, help="Clips per process and batch.")
-    parser.add_argument("--max_sequence_length", type=int, default=32, help="Text tokens, padding included.")
+    parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
+    parser.add_argument("--max_sequence_length", type=positive_int, default=32, help="Text tokens, padding included.")
 
     model = parser.add_argument_group("models, each a folder or Hub id")
     model.add_argument("--pretrained_pipeline", help="Where all models come from that have no flag of their own.")
@@ -81,27 +91,33 @@ def parse_args(arguments=None):
     model.add_argument("--pretrained_transformer", help="A transformer to start from.")
     model.add_argument("--transformer_config", type=transformer_config, help="From scratch: L, XL, 4B, or JSON.")
     model.add_argument("--rope_type", choices=["multiscale_temporal", "1d"], help="Instead of the configuration's.")
-    model.add_argument("--scheduler_config", type=model_config, help="JSON: arguments of `VideoARScheduler`.")
+    model.add_argument("--scheduler_config", type=config_of(VideoARScheduler), help="JSON: its arguments.")
 
     objective = parser.add_argument_group("objective; corruption flags override the scheduler's configuration")
-    objective.add_argument("--text_drop_probability", type=float, default=0.1, help="For classifier-free guidance.")
+    objective.add_argument(
+        "--text_drop_probability", type=probability, default=0.1, help="For classifier-free guidance."
+    )
     objective.add_argument("--scale_weighting", choices=SCALE_WEIGHTINGS, default="tokens")
     objective.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
     objective.add_argument("--corruption_min", type=float, help="`p_min` of time-dependent corruption.")
     objective.add_argument("--corruption_max", type=float, help="`p_max`.")
     objective.add_argument("--corruption_growth", type=float, help="`delta`, for every latent frame.")
     objective.add_argument("--error_inheritance", action=argparse.BooleanOptionalAction, default=None)
-    objective.add_argument("--corruption_warmup_steps", type=int, default=1000, help="Steps over which flips ramp up.")
     objective.add_argument(
-        "--frame_window", type=int, help="Random Frame Mask: latent frames that a frame looks back."
+        "--corruption_warmup_steps", type=non_negative_int, default=1000, help="Steps over which flips ramp up."
     )
-    objective.add_argument("--frame_mask_probability", type=float, default=0.0, help="Random Frame Mask: `p_mask`.")
+    objective.add_argument(
+        "--frame_window", type=positive_int, help="Random Frame Mask: latent frames that a frame looks back."
+    )
+    objective.add_argument(
+        "--frame_mask_probability", type=probability, default=0.0, help="Random Frame Mask: `p_mask`."
+    )
 
     speed = parser.add_argument_group("attention")
     speed.add_argument("--attention", choices=["auto", "flex", "boolean"], default="auto", help="The kind of mask.")
     speed.add_argument(
         "--context_parallel_degree",
-        type=int,
+        type=positive_int,
         default=1,
         help="Processes that share every sequence, for long ones (Ulysses, with a boolean mask).",
     )
@@ -109,44 +125,50 @@ def parse_args(arguments=None):
 
     validation = parser.add_argument_group("validation videos")
     validation.add_argument("--validation_prompts", nargs="+", help="Captions of the batch at hand by default.")
-    validation.add_argument("--num_validation_videos", type=int, default=4, help="Without --validation_prompts.")
-    validation.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
-    validation.add_argument("--validation_fps", type=int, default=8)
+    validation.add_argument(
+        "--num_validation_videos", type=positive_int, default=4, help="Without --validation_prompts."
+    )
+    validation.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
+    validation.add_argument("--validation_fps", type=positive_int, default=8)
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=None)
 
     args = parse_args_with_config_file(parser, arguments)
     for name in ("vae", "text_encoder"):
         if getattr(args, name) is None and args.pretrained_pipeline is None:
-            raise ValueError(f"Pass `--{name}`, or a `--pretrained_pipeline` that has one.")
+            raise UsageError(f"Pass `--{name}`, or a `--pretrained_pipeline` that has one.")
     starts = [args.transformer_config, args.pretrained_transformer, args.pretrained_pipeline]
     if all(start is None for start in starts) or (args.transformer_config and args.pretrained_transformer):
-        raise ValueError(
+        raise UsageError(
             "Pass one of `--transformer_config` (from scratch), `--pretrained_transformer`, `--pretrained_pipeline`."
         )
     if args.pretrained_transformer is None and args.transformer_config is None and args.rope_type is not None:
-        raise ValueError("`--rope_type` is for training from scratch: a trained transformer has one.")
+        raise UsageError("`--rope_type` is for training from scratch: a trained transformer has one.")
     return args
 
 
 def load_models(args, accelerator):
     """The pipeline's components by name; what is not trained is frozen, and in bfloat16 where training is."""
 
-    def source(own, subfolder):
-        return {
-            "pretrained_model_name_or_path": own or args.pretrained_pipeline,
-            "subfolder": None if own else subfolder,
-        }
+    def load(model_class, flag, subfolder):
+        own = getattr(args, flag)
+        with loading(f"--{flag}" if own else "--pretrained_pipeline", own or args.pretrained_pipeline):
+            return model_class.from_pretrained(own or args.pretrained_pipeline, subfolder=None if own else subfolder)
 
     device, is_bfloat16 = accelerator.device, accelerator.mixed_precision == "bf16"
     frozen_dtype = torch.bfloat16 if is_bfloat16 and not args.train_text_encoder else torch.float32
-    text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, frozen_dtype)
+    with loading(
+        "--text_encoder" if args.text_encoder else "--pretrained_pipeline",
+        args.text_encoder or args.pretrained_pipeline,
+    ):
+        text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, frozen_dtype)
     text_encoder.train(args.train_text_encoder).requires_grad_(args.train_text_encoder).to(device)
-    vae = AutoencoderVideoAR.from_pretrained(**source(args.vae, "vae")).to(device).eval().requires_grad_(False)
+    vae = load(AutoencoderVideoAR, "vae", "vae").to(device).eval().requires_grad_(False)
 
     if args.scheduler_config is not None or args.pretrained_pipeline is None:
         config = args.scheduler_config or {}
     else:
-        config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
+        with loading("--pretrained_pipeline", args.pretrained_pipeline):
+            config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
     flags = ("corruption_min", "corruption_max", "corruption_growth", "error_inheritance")
     overrides = {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
     scheduler = VideoARScheduler.from_config(config, **overrides)
@@ -155,7 +177,7 @@ def load_models(args, accelerator):
         vae, text_encoder, scheduler, args.height, args.width, args.num_frames, args.max_sequence_length
     )
     if args.transformer_config is None:
-        transformer = VideoARTransformer3DModel.from_pretrained(**source(args.pretrained_transformer, "transformer"))
+        transformer = load(VideoARTransformer3DModel, "pretrained_transformer", "transformer")
         # The pipeline's default size is that of the last training.
         sizes = ("sample_height", "sample_width", "sample_frames")
         transformer.register_to_config(**{name: decided[name] for name in sizes})
@@ -189,7 +211,7 @@ def train(accelerator, args):
     attention = choose_attention_mask(args.attention, device, splits_sequences=degree > 1)
     is_compiled = attention == "flex" if args.compile is None else args.compile
     if attention == "flex" and not is_compiled:
-        raise ValueError(
+        raise UsageError(
             "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
         )
 
@@ -237,7 +259,22 @@ def train(accelerator, args):
         held_out = read_held_out(args, args.train_batch_size, args.output_dir, **held_out_models)
     fvd = make_validation_fvd(accelerator, args, args.train_batch_size, **held_out_models)
     shared = shared_objects(accelerator, lr_scheduler)
-    state = TrainingState(trained, [bare_optimizer], averages, shared, {"data": batches})
+    state = TrainingState(
+        trained,
+        [bare_optimizer],
+        averages,
+        shared,
+        {"data": batches},
+        save_extra=lambda folder: save_parts(
+            folder,
+            scheduler,
+            components["tokenizer"],
+            vae=args.vae or args.pretrained_pipeline,
+            text_encoder=None if args.train_text_encoder else args.text_encoder or args.pretrained_pipeline,
+            dtype=components["text_encoder"].dtype,
+        ),
+    )
+    check_validation(VideoARPipeline(**components), args)
     start_trackers(accelerator, args, "text_to_video")
 
     # 3. Train
@@ -331,13 +368,21 @@ def validate(args, accelerator, pipeline, captions, step):
 
 def save_pipeline(args, accelerator, pipeline, loop):
     folder = args.output_dir / "pipeline"
-    pipeline.save_pretrained(folder)
+    with replaced_folder(folder, loop.state.num_bytes) as temporary:
+        pipeline.save_pretrained(temporary)
+        save_card(args, accelerator, temporary, loop)
+    logger.info("Saved the pipeline to %s.", folder)
+    if args.push_to_hub:
+        push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
+
+
+def save_card(args, accelerator, folder, loop):
     save_model_card(
         folder,
         description="A text-to-video model by next-frame and next-scale prediction "
         "([VideoAR](https://huggingface.co/papers/2601.05966)), trained with videoar_pipelines.",
         usage="from videoar_pipelines import VideoARPipeline\nfrom videoar_pipelines.utils import save_video\n\n"
-        f'pipe = VideoARPipeline.from_pretrained("{args.hub_model_id or folder}")\n'
+        f'pipe = VideoARPipeline.from_pretrained("{args.hub_model_id or args.output_dir / "pipeline"}")\n'
         f'video = pipe("...", num_frames={args.num_frames}, height={args.height}, width={args.width}).frames[0]\n'
         'save_video(video, "video.mp4", fps=8)',
         facts={
@@ -357,10 +402,7 @@ def save_pipeline(args, accelerator, pipeline, loop):
         tags=["text-to-video"],
         base_model=args.pretrained_transformer or args.pretrained_pipeline,
     )
-    logger.info("Saved the pipeline to %s.", folder)
-    if args.push_to_hub:
-        push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -10,7 +10,6 @@ Fine-tunes a text-to-video pipeline with LoRA layers (peft), saved in diffusers'
         --output_dir runs/lora
 """
 
-import argparse
 import logging
 
 import torch
@@ -40,31 +39,40 @@ from videoar_pipelines.training.optimization import (
     trainable_parameters,
     update_average,
 )
-from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights
 from videoar_pipelines.training.transformer_step import TransformerStepOptions, bit_metrics, transformer_step
 from videoar_pipelines.training.validation import add_held_out_arguments, held_out_metrics, read_held_out
 from videoar_pipelines.training.validation_fvd import make_validation_fvd, sampled_fvd
-from videoar_pipelines.training.validation_videos import sample_validation_videos
+from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
+from videoar_pipelines.utils.command_line import (
+    CommandLineParser,
+    Number,
+    UsageError,
+    loading,
+    positive_int,
+    probability,
+    run_command_line,
+)
 
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-4, lr_warmup_steps=50, weight_decay=0.01, ema_decay=0.99)
     add_data_arguments(parser)
     parser.add_argument("--pretrained_pipeline", required=True, help="Folder or Hub id of the pipeline to fine-tune.")
-    parser.add_argument("--train_batch_size", type=int, default=1, help="Clips per process and batch.")
-    parser.add_argument("--max_sequence_length", type=int, help="Text tokens; the transformer's longest by default.")
+    parser.add_argument("--train_batch_size", type=positive_int, default=1, help="Clips per process and batch.")
+    parser.add_argument(
+        "--max_sequence_length", type=positive_int, help="Text tokens; the transformer's longest by default."
+    )
 
     lora = parser.add_argument_group("LoRA")
-    lora.add_argument("--rank", type=int, default=16)
-    lora.add_argument("--lora_alpha", type=int, default=16, help="The layers are scaled by alpha / rank.")
-    lora.add_argument("--lora_dropout", type=float, default=0.0)
+    lora.add_argument("--rank", type=positive_int, default=16)
+    lora.add_argument("--lora_alpha", type=positive_int, default=16, help="The layers are scaled by alpha / rank.")
+    lora.add_argument("--lora_dropout", type=probability, default=0.0)
     lora.add_argument(
         "--lora_layers",
         nargs="+",
@@ -72,15 +80,15 @@ def parse_args(arguments=None):
         help="Endings of the names of the layers that get one.",
     )
 
-    parser.add_argument("--text_drop_probability", type=float, default=0.1, help="For classifier-free guidance.")
+    parser.add_argument("--text_drop_probability", type=probability, default=0.1, help="For classifier-free guidance.")
     parser.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
     parser.add_argument("--validation_prompts", nargs="*", help="No validation videos without them.")
-    parser.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
-    parser.add_argument("--validation_fps", type=int, default=8)
+    parser.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
+    parser.add_argument("--validation_fps", type=positive_int, default=8)
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=None)
     args = parse_args_with_config_file(parser, arguments)
     if args.fsdp:
-        raise ValueError("`--fsdp` is for training all weights: LoRA layers are small, so train them without it.")
+        raise UsageError("`--fsdp` is for training all weights: LoRA layers are small, so train them without it.")
     return args
 
 
@@ -104,20 +112,26 @@ def train(accelerator, args):
 
     # 1. Models: everything is frozen, in the precision of the computation; the LoRA layers are float32
     frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
-    pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
+    with loading("--pretrained_pipeline", args.pretrained_pipeline):
+        pipeline = VideoARPipeline.from_pretrained(args.pretrained_pipeline, dtype=frozen_dtype).to(device)
+    if args.validation_prompts:
+        check_validation(pipeline, args)
     vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
     check_frame_conditions(transformer.config, args.condition_columns)
     for model in (pipeline.text_encoder, vae, transformer):
         model.requires_grad_(False)
-    transformer.add_adapter(
-        LoraConfig(
-            r=args.rank,
-            lora_alpha=args.lora_alpha,
-            lora_dropout=args.lora_dropout,
-            target_modules=args.lora_layers,
-            init_lora_weights="gaussian",
+    try:
+        transformer.add_adapter(
+            LoraConfig(
+                r=args.rank,
+                lora_alpha=args.lora_alpha,
+                lora_dropout=args.lora_dropout,
+                target_modules=args.lora_layers,
+                init_lora_weights="gaussian",
+            )
         )
-    )
+    except ValueError as error:  # peft's, when no layer has such a name
+        raise UsageError(f"`--lora_layers` {' '.join(args.lora_layers)} cannot be used: {error}") from error
     cast_training_params(transformer, dtype=torch.float32)
     transformer.train()
     if args.gradient_checkpointing:
@@ -216,30 +230,31 @@ def train(accelerator, args):
     # 4. Save the averaged LoRA layers
     if accelerator.is_main_process and not loop.is_stopped:
         folder = args.output_dir / "lora"
-        with averaged_weights(transformer, average, accelerator.is_main_process):
-            save_lora(transformer, folder)
-        save_model_card(
-            folder,
-            description=f"LoRA layers for `{args.pretrained_pipeline}`, trained with videoar_pipelines.",
-            usage="from videoar_pipelines import VideoARPipeline\n\n"
-            f'pipe = VideoARPipeline.from_pretrained("{args.pretrained_pipeline}")\n'
-            f'pipe.load_lora_weights("{args.hub_model_id or folder}")',
-            facts={
-                "data": args.data,
-                "steps": str(loop.step),
-                "rank": str(args.rank),
-                "hardware": hardware_name(accelerator),
-                "weights": f"exponential average, decay {args.ema_decay}",
-            },
-            args=args,
-            final_values=loop.last_logs,
-            tags=["text-to-video", "lora"],
-            base_model=args.pretrained_pipeline,
-        )
+        with replaced_folder(folder, loop.state.num_bytes) as temporary:
+            with averaged_weights(transformer, average, accelerator.is_main_process):
+                save_lora(transformer, temporary)
+            save_model_card(
+                temporary,
+                description=f"LoRA layers for `{args.pretrained_pipeline}`, trained with videoar_pipelines.",
+                usage="from videoar_pipelines import VideoARPipeline\n\n"
+                f'pipe = VideoARPipeline.from_pretrained("{args.pretrained_pipeline}")\n'
+                f'pipe.load_lora_weights("{args.hub_model_id or folder}")',
+                facts={
+                    "data": args.data,
+                    "steps": str(loop.step),
+                    "rank": str(args.rank),
+                    "hardware": hardware_name(accelerator),
+                    "weights": f"exponential average, decay {args.ema_decay}",
+                },
+                args=args,
+                final_values=loop.last_logs,
+                tags=["text-to-video", "lora"],
+                base_model=args.pretrained_pipeline,
+            )
         logger.info("Saved the LoRA layers to %s.", folder)
         if args.push_to_hub:
             push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

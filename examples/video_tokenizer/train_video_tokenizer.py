@@ -11,17 +11,18 @@ commitment and entropy terms.
     accelerate launch train_video_tokenizer.py --config_file configs/finetune_from_infinity.yaml --output_dir runs/tokenizer
 """
 
-import argparse
 import json
 import logging
+from pathlib import Path
 
 import torch
 from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
-from videoar_pipelines.training.arguments import add_run_arguments, model_config, parse_args_with_config_file
+from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.checkpoints import TrainingState
+from videoar_pipelines.training.components import config_of
 from videoar_pipelines.training.discriminator import (
     ADVERSARIAL_LOSSES,
     LeCamRegularizer,
@@ -45,7 +46,7 @@ from videoar_pipelines.training.optimization import (
     update_average,
 )
 from videoar_pipelines.training.perceptual import PerceptualLoss
-from videoar_pipelines.training.publishing import push_to_hub, save_model_card
+from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model
 from videoar_pipelines.training.tokenizer_metrics import (
     bit_statistics,
@@ -66,52 +67,72 @@ from videoar_pipelines.training.tokenizer_step import (
 )
 from videoar_pipelines.training.validation import add_held_out_arguments, held_out_tokenizer_loss, read_held_out
 from videoar_pipelines.training.validation_fvd import make_validation_fvd, reconstruction_fvd
+from videoar_pipelines.utils.command_line import (
+    CommandLineParser,
+    UsageError,
+    did_you_mean_path,
+    loading,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    probability,
+    run_command_line,
+)
 
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=100, weight_decay=0.01, ema_decay=0.999)
     add_data_arguments(parser)
-    parser.add_argument("--train_batch_size", type=int, default=8, help="Clips per process and batch.")
+    parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--vae_config", type=model_config, help="JSON: arguments of `AutoencoderVideoAR`, from scratch."
+        "--vae_config",
+        type=config_of(AutoencoderVideoAR),
+        help="JSON: arguments of `AutoencoderVideoAR`, from scratch.",
     )
     model.add_argument("--pretrained_vae", help="Folder or Hub id of a trained or converted tokenizer to start from.")
-    model.add_argument("--scheduler_config", type=model_config, default={}, help="JSON: for its scale schedules.")
+    model.add_argument(
+        "--scheduler_config", type=config_of(VideoARScheduler), default={}, help="JSON: for its scale schedules."
+    )
 
     terms = parser.add_argument_group("objective")
     terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
-    terms.add_argument("--reconstruction_weight", type=float, default=1.0)
-    terms.add_argument("--perceptual_weight", type=float, default=1.0)
+    terms.add_argument("--reconstruction_weight", type=non_negative_float, default=1.0)
+    terms.add_argument("--perceptual_weight", type=non_negative_float, default=1.0)
     terms.add_argument("--vgg_weights", help="torchvision's VGG16 file; the perceptual term is off without it.")
     terms.add_argument("--lpips_weights", help="Linear heads of LPIPS for VGG; all channels weigh alike without it.")
-    terms.add_argument("--commitment_weight", type=float, default=0.1)
-    terms.add_argument("--entropy_weight", type=float, default=0.0)
-    terms.add_argument("--scale_drop_probability", type=float, default=0.0, help="Share of clips without fine scales.")
-    terms.add_argument("--adversarial_weight", type=float, default=0.0, help="0 trains without a discriminator.")
+    terms.add_argument("--commitment_weight", type=non_negative_float, default=0.1)
+    terms.add_argument("--entropy_weight", type=non_negative_float, default=0.0)
+    terms.add_argument(
+        "--scale_drop_probability", type=probability, default=0.0, help="Share of clips without fine scales."
+    )
+    terms.add_argument(
+        "--adversarial_weight", type=non_negative_float, default=0.0, help="0 trains without a discriminator."
+    )
     terms.add_argument("--adversarial_weight_mode", choices=ADVERSARIAL_WEIGHT_MODES, default="fixed")
     terms.add_argument("--adversarial_loss", choices=ADVERSARIAL_LOSSES, default="hinge")
-    terms.add_argument("--adversarial_start_step", type=int, default=0)
-    terms.add_argument("--lecam_weight", type=float, default=0.001)
-    terms.add_argument("--lecam_decay", type=float, default=0.999)
-    terms.add_argument("--discriminator_learning_rate", type=float, default=1e-4)
-    terms.add_argument("--discriminator_channels", type=int, default=64, help="Width of its first layer.")
-    terms.add_argument("--discriminator_layers", type=int, default=3)
+    terms.add_argument("--adversarial_start_step", type=non_negative_int, default=0)
+    terms.add_argument("--lecam_weight", type=non_negative_float, default=0.001)
+    terms.add_argument("--lecam_decay", type=probability, default=0.999)
+    terms.add_argument("--discriminator_learning_rate", type=positive_float, default=1e-4)
+    terms.add_argument("--discriminator_channels", type=positive_int, default=64, help="Width of its first layer.")
+    terms.add_argument("--discriminator_layers", type=positive_int, default=3)
 
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=1)
 
     args = parse_args_with_config_file(parser, arguments)
     if (args.vae_config is None) == (args.pretrained_vae is None):
-        raise ValueError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
+        raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
+    if args.lpips_weights is not None and args.vgg_weights is None:
+        raise UsageError("`--lpips_weights` has no effect without `--vgg_weights`: pass both, or neither.")
     if args.fsdp and args.adversarial_weight_mode == "adaptive":
-        raise ValueError(
+        raise UsageError(
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
         )
     return args
@@ -130,6 +151,14 @@ def objective_from(args):
         adversarial_loss=args.adversarial_loss,
         lecam_weight=args.lecam_weight,
     )
+
+
+def load_perceptual_loss(args):
+    for flag in ("vgg_weights", "lpips_weights"):
+        path = getattr(args, flag)
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"`--{flag}` {path} is no file: pass a file of weights.{did_you_mean_path(path)}")
+    return PerceptualLoss.from_files(args.vgg_weights, args.lpips_weights)
 
 
 def validate(vae, batches, scheduler, folder, step):
@@ -174,7 +203,8 @@ def train(accelerator, args):
 
     # 1. Models
     if args.pretrained_vae is not None:
-        vae = AutoencoderVideoAR.from_pretrained(args.pretrained_vae)
+        with loading("--pretrained_vae", args.pretrained_vae):
+            vae = AutoencoderVideoAR.from_pretrained(args.pretrained_vae)
     else:
         vae = AutoencoderVideoAR.from_config(args.vae_config)
     scheduler = VideoARScheduler.from_config(args.scheduler_config)
@@ -185,7 +215,7 @@ def train(accelerator, args):
         shard_model(vae.to(device))
     perceptual = None
     if args.vgg_weights is not None:
-        perceptual = PerceptualLoss.from_files(args.vgg_weights, args.lpips_weights).to(device)
+        perceptual = load_perceptual_loss(args).to(device)
     else:
         logger.info("The perceptual loss is off: no `--vgg_weights`.")
     trains_discriminator = args.adversarial_weight > 0
@@ -233,6 +263,7 @@ def train(accelerator, args):
     with TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
             is_adversarial = trains_discriminator and step >= args.adversarial_start_step
+            norms = {}
             for _ in range(args.gradient_accumulation_steps):
                 batch = next(batches)
                 video = batch["pixel_values"]
@@ -250,7 +281,9 @@ def train(accelerator, args):
                             discriminator if is_adversarial else None,
                             vae.decoder.conv_out.weight,
                         )
-                    norm = take_step(accelerator, output.loss, optimizer, parameters, args.max_grad_norm)
+                    norms["gradient_norm"] = take_step(
+                        accelerator, output.loss, optimizer, parameters, args.max_grad_norm
+                    )
                     terms = output.terms
 
                     # 3.2 The discriminator
@@ -259,7 +292,7 @@ def train(accelerator, args):
                             judged = discriminator_step(
                                 wrapped_discriminator, lecam, video, output.reconstruction, objective
                             )
-                        take_step(
+                        norms["discriminator_gradient_norm"] = take_step(
                             accelerator,
                             judged.loss,
                             discriminator_optimizer,
@@ -269,7 +302,7 @@ def train(accelerator, args):
                         terms = terms | judged.terms
                 loop.watch(batch, loss=output.loss, **{f"loss/{name}": value for name, value in terms.items()})
             update_average(average, vae)
-            loop.watch_gradients(gradient_norm=norm)
+            loop.watch_gradients(**norms)
 
             if loop.is_logging_step:
                 values = bit_statistics(output.bits) | {
@@ -304,30 +337,31 @@ def train(accelerator, args):
     with averaged_weights(vae, average, accelerator.is_main_process) as averaged:
         if accelerator.is_main_process and not loop.is_stopped:
             folder = args.output_dir / "vae"
-            averaged.save_pretrained(folder)
-            save_model_card(
-                folder,
-                description="A causal video tokenizer with a multi-scale bitwise quantiser, trained with videoar_pipelines.",
-                usage="from videoar_pipelines import AutoencoderVideoAR\n\n"
-                f'vae = AutoencoderVideoAR.from_pretrained("{args.hub_model_id or folder}")',
-                facts={
-                    "data": args.data,
-                    "steps": str(loop.step),
-                    "clips per step": str(
-                        args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
-                    ),
-                    "hardware": hardware_name(accelerator),
-                    "weights": f"exponential average, decay {args.ema_decay}",
-                },
-                args=args,
-                final_values=loop.last_logs,
-                tags=["video-tokenizer"],
-                base_model=args.pretrained_vae,
-            )
+            with replaced_folder(folder, loop.state.num_bytes) as temporary:
+                averaged.save_pretrained(temporary)
+                save_model_card(
+                    temporary,
+                    description="A causal video tokenizer with a multi-scale bitwise quantiser, trained with videoar_pipelines.",
+                    usage="from videoar_pipelines import AutoencoderVideoAR\n\n"
+                    f'vae = AutoencoderVideoAR.from_pretrained("{args.hub_model_id or folder}")',
+                    facts={
+                        "data": args.data,
+                        "steps": str(loop.step),
+                        "clips per step": str(
+                            args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+                        ),
+                        "hardware": hardware_name(accelerator),
+                        "weights": f"exponential average, decay {args.ema_decay}",
+                    },
+                    args=args,
+                    final_values=loop.last_logs,
+                    tags=["video-tokenizer"],
+                    base_model=args.pretrained_vae,
+                )
             logger.info("Saved the tokenizer to %s.", folder)
             if args.push_to_hub:
                 push_to_hub(folder, args.hub_model_id or args.output_dir.name, loop.step)
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -16,7 +16,6 @@ __version__ = "0.1.0"
 
 # Where each public class lives.
 _PUBLIC_CLASSES = {
-    "AutoencoderInfinityStar": "models.autoencoder_infinitystar",
     "AutoencoderVideoAR": "models.autoencoder_videoar",
     "VideoARTransformer3DModel": "models.transformer_videoar",
     "VideoARScheduler": "schedulers.scheduling_videoar",
@@ -29,6 +28,11 @@ _PUBLIC_CLASSES = {
     "SamplingOptions": "schedulers.scheduling_videoar",
     "SamplingStep": "schedulers.scheduling_videoar",
     "VideoARPipelineOutput": "pipelines.pipeline_output",
+    "AutoencoderInfinityStar": "models.autoencoder_infinitystar",
+    "InfinityStarTransformer3DModel": "models.transformer_infinitystar",
+    "InfinityStarScheduler": "schedulers.scheduling_infinitystar",
+    "InfinityStarPipeline": "pipelines.infinitystar.pipeline_infinitystar",
+    "InfinityStarStream": "pipelines.infinitystar.clip_stream",
 }
 
 __all__ = ["ModelMixin", "SchedulerMixin", *_PUBLIC_CLASSES]

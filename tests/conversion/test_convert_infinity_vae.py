@@ -334,5 +334,5 @@ def test_the_command_converts_and_fails_with_one_line(tmp_path):
     ]
     assert runs[0].returncode == 0, runs[0].stderr
     assert AutoencoderVideoAR.from_pretrained(tmp_path / "vae").config.latent_channels == 6
-    assert runs[1].returncode == 1
-    assert runs[1].stderr == "error: `--output_path` vae exists already. Name a new folder.\n"
+    assert runs[1].returncode == 2
+    assert runs[1].stderr.endswith(".py: error: `--output_path` vae exists already. Name a new folder.\n")

@@ -116,9 +116,9 @@ def test_a_resumed_source_continues_exactly(folder, num_workers):
 
 def test_a_state_of_other_data_is_refused(folder, tmp_path):
     state = make_source(folder).state_dict()
-    with pytest.raises(ValueError, match="The checkpoint was made with other data"):
+    with pytest.raises(ValueError, match="The data have changed since the checkpoint"):
         make_source(folder, "mixed.csv", *TOLERANT).load_state_dict(state)
-    with pytest.raises(ValueError, match="The checkpoint was made with other data"):
+    with pytest.raises(ValueError, match="The data have changed since the checkpoint"):
         make_source(folder, "good.csv", "--buckets", "32x32", "16x48").load_state_dict(state)
 
 

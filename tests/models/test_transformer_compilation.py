@@ -1,62 +1,85 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""How often the blocks are compiled. Tracing alone is enough to see it, so nothing here needs a C++ compiler."""
+"""How often blocks are compiled. Tracing alone is enough to see it, so nothing here needs a C++ compiler."""
+
+import random
 
 import pytest
 import torch
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
+from videoar_pipelines import AutoencoderInfinityStar, AutoencoderVideoAR
+
+
+CALLS = [
+    {},
+    {"prompt": "a blue square moves to the right"},
+    {"prompt": ["a red circle"] * 3},
+    {"prompt": ""},  # a text of one token
+    {"prompt": ["a red circle moves", "a"]},  # padded
+    {"negative_prompt": "a blue square moves to the right"},  # padded
+    {"window": 1, "num_frames": 9},
+    {"height": 96},
+    {"height": 16, "width": 16},  # maps of one token only
+    {"refinements": [2]},
+    {"refinements": [1, 3], "prompt": ["a", "a blue square moves"]},
+    {"guidance_scale": 1.0},
+    {"guidance_scale": 1.0, "prompt": ""},
+    {"guidance_scale": 1.0, "refinements": [2, 1]},
+    {"guidance_scale": 1.0, "prompt": ["a", "a blue square"], "refinements": [3]},
+    {"guidance_scale": 1.0, "prompt": ["a red circle"] * 4},
+]
 
 
 @pytest.fixture
-def compiled_pipeline():
-    """A pipeline whose blocks are traced, and the list of their traces."""
-    traces = []
+def traces():
+    """What has been traced, and nothing at first."""
+    torch._dynamo.reset()
+    yield []
+    torch._dynamo.reset()
 
-    def count(graph_module, example_inputs):
+
+def make_compiled_pipeline(num_heads, traces):
+    def trace(graph_module, example_inputs):
         traces.append(graph_module)
         return graph_module.forward
 
-    torch._dynamo.reset()
     pipeline = make_tiny_pipeline()
-    # Sizes that differ, as in real models: of equal ones (two heads, two branches) dynamo assumes that they always are.
-    pipeline.transformer = make_tiny_transformer(num_attention_heads=11)
-    pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=count)
-    yield pipeline, traces
-    torch._dynamo.reset()
+    pipeline.transformer = make_tiny_transformer(num_attention_heads=num_heads)
+    pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=trace)
+    return pipeline
 
 
-def generate(pipeline, prompt, **arguments):
+def generate(pipeline, prompt="a red circle", **arguments):
     sizes = {"num_frames": 5, "height": 64, "width": 64, "output_type": "latent"}
     return pipeline(prompt, generator=torch.Generator().manual_seed(0), **(sizes | arguments)).frames
 
 
-def test_two_compilations_serve_every_size_and_length(compiled_pipeline):
-    pipeline, traces = compiled_pipeline
-    generate(pipeline, "a red circle")
-    assert len(traces) == 2  # one token, and more
-    generate(pipeline, "a blue square moves to the right")
-    generate(pipeline, ["a red circle"] * 3)
-    generate(pipeline, "a red circle", window=1)
-    generate(pipeline, "a red circle", num_frames=9)
-    generate(pipeline, "a red circle", height=96)
-    assert len(traces) == 2
+# Some of these numbers of heads are also batch sizes, numbers of tokens or widths of a head.
+@pytest.mark.parametrize("num_heads", [4, 11, *(pytest.param(heads, marks=pytest.mark.slow) for heads in (8, 12, 16))])
+def test_any_sequence_of_calls_compiles_at_most_four_graphs_and_gives_the_same_videos(num_heads, traces):
+    pipeline, eager = make_compiled_pipeline(num_heads, traces), make_tiny_pipeline()
+    eager.transformer = make_tiny_transformer(num_attention_heads=num_heads)
+    eager.transformer.load_state_dict(pipeline.transformer.state_dict())
+    generate(pipeline)
+    assert len(traces) == 1  # text and all maps
+    calls = CALLS.copy()
+    random.Random(num_heads).shuffle(calls)
+    for arguments in calls:
+        torch.testing.assert_close(generate(pipeline, **arguments), generate(eager, **arguments))
+    assert len(traces) == 4  # one sequence or several, with or without a mask
 
 
-@pytest.mark.slow
-def test_padded_text_needs_no_more_than_dynamo_allows(compiled_pipeline):
-    pipeline, traces = compiled_pipeline
-    generate(pipeline, "a red circle")
-    generate(pipeline, ["a red circle moves", "a"])
-    number = len(traces)
-    assert number <= 6 < torch._dynamo.config.recompile_limit
-    generate(pipeline, ["a", "a blue square moves to the right", "a red circle"])
-    assert len(traces) == number
+def test_streams_with_given_frames_and_new_prompts_compile_no_further_graphs(traces):
+    pipeline = make_compiled_pipeline(4, traces)
+    video = torch.rand(5, 3, 64, 64)
+    with pipeline.stream("a red circle", video=video, window=2, height=64, width=64) as stream:
+        for index, _ in zip(range(6), stream):
+            stream.set_prompt("a blue square moves" if index % 2 else "a")
+    assert len(traces) <= 2
 
 
-def test_traced_blocks_give_the_same_video(compiled_pipeline):
-    pipeline, _ = compiled_pipeline
-    expected = make_tiny_pipeline()
-    expected.transformer = make_tiny_transformer(num_attention_heads=11)
-    expected.transformer.load_state_dict(pipeline.transformer.state_dict())
-    torch.testing.assert_close(generate(pipeline, "a red circle"), generate(expected, "a red circle"))
+@pytest.mark.parametrize("tokenizer", [AutoencoderVideoAR, AutoencoderInfinityStar])
+def test_blocks_of_a_tokenizer_are_not_compiled_one_by_one(tokenizer):
+    # Each would be a graph of its own: another place in the state, another width. The networks compile as a whole.
+    assert not tokenizer._repeated_blocks

@@ -3,12 +3,15 @@
 """Checkpoints in one process; runs of the scripts in one and several processes are in tests/examples."""
 
 import random
+import re
+import resource
 
 import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from tests.examples.training_scripts import run_in_child
 from tests.tiny_components import make_tiny_transformer
 from videoar_pipelines import VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import video_token_ids
@@ -19,6 +22,7 @@ from videoar_pipelines.training.checkpoints import (
     remove_unfinished_checkpoints,
     save_checkpoint,
 )
+from videoar_pipelines.training.disk_space import DiskFullError, check_room
 from videoar_pipelines.training.optimization import make_average, update_average
 
 
@@ -162,7 +166,53 @@ def test_a_checkpoint_is_found_by_name_by_path_or_as_the_latest(tmp_path):
 
 def test_a_checkpoint_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     save_checkpoint(Run().state, tmp_path, step=4)
-    with pytest.raises(ValueError, match="`resume_from_checkpoint` is 'checkpoint-5', .* In .*: checkpoint-4"):
+    with pytest.raises(ValueError, match="`--resume_from_checkpoint` is 'checkpoint-5', .* In .*: checkpoint-4"):
         find_checkpoint(tmp_path, "checkpoint-5")
     with pytest.raises(ValueError, match="which is not a checkpoint. In .*: none"):
         find_checkpoint(tmp_path / "empty", "checkpoint-5")
+
+
+# Values that are not finite, and disks that are full
+
+
+@pytest.mark.parametrize("where", ["weight", "average", "moment"])
+def test_a_checkpoint_with_a_value_that_is_not_finite_is_never_written(tmp_path, where):
+    run = Run().train(1)
+    save_checkpoint(run.state, tmp_path, step=1)
+    tensor = {
+        "weight": run.model.proj_out.weight,
+        "average": run.average.shadow_params[0],
+        "moment": run.optimizer.state[run.model.proj_out.weight]["exp_avg"],
+    }[where]
+    with torch.no_grad():
+        tensor.flatten()[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="1 of .* tensors are not finite after step 2, so no checkpoint"):
+        save_checkpoint(run.state, tmp_path, step=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("limit", [2000, 20_000], ids=["in the weights", "later"])
+def test_a_full_disk_names_folder_bytes_and_what_is_safe(tmp_path, limit):
+    save_checkpoint(Run().train(1).state, tmp_path, step=1)
+
+    def save():
+        run = Run().train(2)
+        # The system refuses to let a file grow beyond this, as a full disk does, in the middle of a write.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with pytest.raises(DiskFullError) as error:
+            save_checkpoint(run.state, tmp_path, step=2)
+        pattern = r"checkpoint-2 does not fit into .*: it needs more than [\d.]+ kB, .* free .*Safe: checkpoint-1 is whole.*Make room"
+        assert re.search(pattern, str(error.value)) and str(tmp_path) in str(error.value)
+
+    assert run_in_child(save) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert Run(seed=1).state.load(tmp_path / "checkpoint-1") == 1
+
+
+def test_the_size_of_a_checkpoint_is_known_before_it_is_written(tmp_path):
+    state = Run().train(1).state
+    folder = save_checkpoint(state, tmp_path, step=1)
+    size = sum(path.stat().st_size for path in folder.rglob("*.distcp"))
+    assert state.num_bytes < size < 4 * state.num_bytes  # at this size headers are most of a file
+    with pytest.raises(DiskFullError, match="The first checkpoint does not fit into .*: it needs more than 1e.15 GB"):
+        check_room(tmp_path, 10**24, "The first checkpoint", "all")

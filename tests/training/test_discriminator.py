@@ -35,6 +35,32 @@ def test_it_sees_motion(discriminator):
     assert (discriminator(still) - discriminator(moving))[:, :, 1].abs().max() > 1e-3
 
 
+def poison_free_memory():
+    """Leaves NaN in the memory that the next allocations are likely to get."""
+    tensors = [torch.full((size,), float("nan")) for size in (2**10, 2**13, 2**16, 2**18, 2**20) for _ in range(8)]
+    del tensors
+
+
+@pytest.mark.parametrize("index", [2, 5, 8, 11])
+def test_its_bfloat16_gradients_are_those_of_float32_whatever_lies_in_free_memory(index):
+    torch.manual_seed(0)
+    layer = VideoPatchDiscriminator(base_channels=16, num_layers=3).layers[index]
+    # What a clip of 5 frames is to the later layers: short in time, and padded.
+    inputs = torch.randn(1, layer.in_channels, 2, 4, 4).bfloat16().float()
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight.bfloat16())
+    layer(inputs).sum().backward()
+    expected = layer.weight.grad.clone()
+    for _ in range(5):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = layer(inputs).float().sum()
+        poison_free_memory()
+        loss.backward()
+        # Weights, inputs and the gradient of a sum are exact in bfloat16; the sum of 32 products is rounded, by 0.4 %.
+        torch.testing.assert_close(layer.weight.grad, expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("kind", ["hinge", "non_saturating"])
 def test_both_sides_fall_when_they_do_better(kind):
     right, wrong = torch.full((4,), 3.0), torch.full((4,), -3.0)

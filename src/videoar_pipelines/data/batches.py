@@ -176,6 +176,7 @@ class BucketBatches:
         worker_timeout (`float`, defaults to 600): Seconds to wait for a batch before the run is stopped.
         max_skipped_share (`float`, defaults to 0.05): See [`SkippedClips`].
         log_path (`Path`, *optional*): See [`SkippedClips`].
+        allow_changed_data (`bool`, defaults to `False`): Whether a state of other data may be continued from.
 
     Raises:
         `RuntimeError`: Too many clips cannot be used; the error names files.
@@ -192,11 +193,13 @@ class BucketBatches:
         worker_timeout: float = 600,
         max_skipped_share: float = 0.05,
         log_path: Path | None = None,
+        allow_changed_data: bool = False,
     ):
         self.clips = clips
         self.plan = plan
         self.rank = rank
         self.device = torch.device(device)
+        self.allow_changed_data = allow_changed_data
         self.position = 0
         self.skipped = SkippedClips(len(clips.files), max_skipped_share, log_path)
         self._num_tried = 0
@@ -216,11 +219,13 @@ class BucketBatches:
             unusable.add(row, clips.files[row], reason)
         unusable.check_share(len(clips.files))
 
-        digest = hashlib.sha256(fingerprint_of_rows(clips.files, clips.captions).encode())
-        digest.update(clips.is_image.tobytes() + clips.size_indices.tobytes())
+        digest = hashlib.sha256(clips.is_image.tobytes() + clips.size_indices.tobytes())
         for name, values in clips.frame_conditions.items():
             digest.update(name.encode() + values.tobytes())
-        self._fingerprint = digest.hexdigest()
+        self._fingerprints = {
+            "files or captions": fingerprint_of_rows(clips.files, clips.captions),
+            "sizes or conditions": digest.hexdigest(),
+        }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -295,22 +300,45 @@ class BucketBatches:
         return {
             "position": self.position,
             "clips_per_step": self.plan.batch_size * self.plan.world_size,
-            "data_fingerprint": self._fingerprint,
+            "num_files": len(self.clips.files),
+            "num_images": int(self.clips.is_image.sum()),
+            "fingerprints": self._fingerprints,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
         Continues at the batch that `state_dict` names. With another number of clips per step, it is the batch before which as
-        many clips were taken.
+        many clips were taken; with other data (`allow_changed_data`) too.
 
         Raises:
             `ValueError`: The state belongs to another data set.
         """
-        if state_dict["data_fingerprint"] != self._fingerprint:
+        difference = self._difference_to(state_dict)
+        if difference and not self.allow_changed_data:
             raise ValueError(
-                "The checkpoint was made with other data: files, captions, their order or their sizes have changed. Resume with"
-                " the data it was made with, or start a new run from its weights."
+                f"The data have changed since the checkpoint was made: {difference}. Resume with the data it was made with, or"
+                " pass `--allow_changed_data` to go on with these: weights, optimiser and schedule stay, the order of the clips"
+                " is another."
             )
+        if difference:
+            logger.warning("The data have changed since the checkpoint was made: %s. Going on with these.", difference)
         clips_per_step = self.plan.batch_size * self.plan.world_size
-        self.position = state_dict["position"] * state_dict["clips_per_step"] // clips_per_step
+        self.position = state_dict["position"] * state_dict.get("clips_per_step", clips_per_step) // clips_per_step
         self._iterator = None
+
+    def _difference_to(self, state_dict: dict[str, Any]) -> str:
+        """What has changed, in numbers; empty if nothing has."""
+        now = self.state_dict()
+        if "fingerprints" not in state_dict:
+            return f"it was made with moving shapes, these are {now['num_files']} files"
+        if state_dict["fingerprints"] == now["fingerprints"]:
+            return ""
+        changes = [
+            f"{now[key] - state_dict[key]:+d} {kind} ({state_dict[key]} then, {now[key]} now)"
+            for key, kind in (("num_files", "files"), ("num_images", "images among them"))
+            if now[key] != state_dict[key]
+        ]
+        changed = [name for name, value in now["fingerprints"].items() if value != state_dict["fingerprints"][name]]
+        return ", ".join(
+            changes or [f"as many files as before ({now['num_files']}), but other {' and '.join(changed)}"]
+        )

@@ -142,6 +142,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="Share of batches that hold images, or single frames where the data have no images. If not given, files are"
         " taken as they come.",
     )
+    group.add_argument(
+        "--allow_changed_data",
+        action="store_true",
+        help="Resume although files, captions or sizes are others than the checkpoint's; the order of the clips changes.",
+    )
     group.add_argument("--data_repeats", type=int, help="Take every file so often per epoch (default: 1).")
     group.add_argument("--prefetch_factor", type=int, default=2, help="Batches that each worker reads ahead.")
     group.add_argument(
@@ -237,6 +242,7 @@ def make_batches(
         args.worker_timeout,
         args.max_skipped_share,
         None if log_dir is None else Path(log_dir) / f"skipped_files_rank{rank}.jsonl",
+        args.allow_changed_data,
     )
 
 

@@ -453,7 +453,6 @@ class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["InfinityStarResnetBlock", "InfinityStarDownsampler", "InfinityStarUpsampler"]
-    _repeated_blocks = ["InfinityStarResnetBlock"]
     _skip_layerwise_casting_patterns = ["norm"]
     _group_offload_block_modules = ["encoder", "decoder"]
 

@@ -333,7 +333,6 @@ class AutoencoderVideoAR(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["VideoARResnetBlock", "VideoARDownsampler", "VideoARUpsampler"]
-    _repeated_blocks = ["VideoARResnetBlock"]
     _group_offload_block_modules = ["encoder", "decoder"]
 
     @register_to_config

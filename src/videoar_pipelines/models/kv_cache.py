@@ -6,6 +6,7 @@ gives it and knows nothing of sampling.
 """
 
 import copy
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,12 +24,17 @@ class VideoARCacheCursor:
     Args:
         length (`int`): Filled tokens, text included.
         num_written (`int`): Video tokens written so far, those that left the ring included.
+        least_end (`int`):
+            Where the tokens of the present call start, plus two. A compiler makes a graph of its own for a number that is zero.
+        num_visible (`int`): Tokens that those of the present call may attend to, themselves included.
         has_padding (`bool`): Whether the text has padding.
         text_shift (`int`): By how many latent frames the cached text keys have followed the video.
     """
 
     length: int = 0
     num_written: int = 0
+    least_end: int = 2
+    num_visible: int = 0
     has_padding: bool = False
     text_shift: int = 0
 
@@ -50,12 +56,18 @@ class VideoARKVLayerCache:
         self.values = values.data
 
     def update(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes new tokens `(B, S, H, head_dim)` after the filled part; returns all that they may attend to."""
-        start = self.cursor.length
+        """Writes the tokens `(B, S, H, head_dim)` of the present call; returns all that they may attend to."""
+        start, num_visible = self.cursor.least_end - 2, self.cursor.num_visible
         end = start + key.shape[1]
         self.keys[:, start:end] = key
         self.values[:, start:end] = value
-        return self.keys[:, :end], self.values[:, :end]
+        return self.keys[:, :num_visible], self.values[:, :num_visible]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros that do not begin where their memory does, so that the views of all layers are alike to a compiler."""
+    offset = 256  # keeps the alignment
+    return torch.zeros(offset + math.prod(shape), dtype=dtype, device=device)[offset:].view(shape)
 
 
 class VideoARKVCache:
@@ -99,15 +111,14 @@ class VideoARKVCache:
         if num_frames is None and window is None:
             raise ValueError("A video without end needs a `window`: pass `window` (latent frames) or `num_frames`.")
         slots = num_frames if window is None else window + 1 if num_frames is None else min(num_frames, window + 1)
-        shape = (num_layers, batch_size, text_length + slots * tokens_per_frame, num_key_value_heads, head_dim)
+        # One token more than there are: see `begin_maps`.
+        shape = (num_layers, batch_size, text_length + slots * tokens_per_frame + 1, num_key_value_heads, head_dim)
         self.num_frames = num_frames
         self.window = window
         self.max_text_distance = max_text_distance
         self.tokens_per_frame = tokens_per_frame
         self.cursor = VideoARCacheCursor()
-        self._set_storage(
-            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), text_length
-        )
+        self._set_storage(_zeros(shape, dtype, device), _zeros(shape, dtype, device), text_length)
 
     def _set_storage(self, keys: torch.Tensor, values: torch.Tensor, text_length: int) -> None:
         """Takes over storage of shape `(layers, B, capacity, H, head_dim)`. Recorded CUDA graphs rely on its addresses."""
@@ -143,6 +154,14 @@ class VideoARKVCache:
         cursor = self.cursor
         cursor.length, cursor.num_written, cursor.has_padding, cursor.text_shift = 0, 0, False, 0
 
+    def begin_maps(self, num_tokens: int) -> None:
+        """
+        The next call writes `num_tokens` video tokens. It may write one more after them, which nobody sees and the call after it
+        overwrites.
+        """
+        self.cursor.least_end = self.length + 2
+        self.cursor.num_visible = self.length + num_tokens
+
     def advance(self, num_tokens: int) -> None:
         """Counts video tokens that every layer has written."""
         self.cursor.length += num_tokens
@@ -156,8 +175,8 @@ class VideoARKVCache:
 
     def begin_text(self) -> int:
         """The text is written from the start of the storage; returns the length to go back to with [`end_text`]."""
-        length, self.cursor.length = self.cursor.length, 0
-        return max(length, self.text_length)
+        self.cursor.least_end, self.cursor.num_visible = 2, self.text_length
+        return max(self.length, self.text_length)
 
     def end_text(self, length: int, text_mask: torch.Tensor | None) -> None:
         """The text has been written; `text_mask` `(B, N)` is `False` at padding, `None` without padding."""
@@ -179,10 +198,11 @@ class VideoARKVCache:
         resized = copy.copy(self)
         length = self.length - self.text_length + text_length
         resized.cursor = replace(self.cursor, length=length, has_padding=False)
-        keys, values = (
-            F.pad(storage[:, :, self.text_length :], (0, 0, 0, 0, text_length, 0))
-            for storage in (self.keys, self.values)
-        )
+        shape = list(self.keys.shape)
+        shape[2] += text_length - self.text_length
+        keys, values = (_zeros(tuple(shape), self.keys.dtype, self.keys.device) for _ in range(2))
+        keys[:, :, text_length:] = self.keys[:, :, self.text_length :]
+        values[:, :, text_length:] = self.values[:, :, self.text_length :]
         resized._set_storage(keys, values, text_length)
         return resized
 
@@ -203,7 +223,7 @@ class VideoARKVCache:
 
     def make_room(self) -> None:
         """Between frames, when all slots are filled: moves the finished frame into the ring and frees the last slot."""
-        if self.length < self.keys.shape[2]:
+        if self.length < self.keys.shape[2] - 1:
             return
         if self.num_frames is not None and self.num_written == self.num_frames * self.tokens_per_frame:
             raise ValueError(

@@ -9,8 +9,10 @@ tokens, `D` width, `H` heads, `d` bits of a token.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
+import torch.fx.experimental._config
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -265,7 +267,47 @@ class VideoARFrameCondition(nn.Module):
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
 
 
-# 5. Model
+# 5. Compilation
+
+
+def make_alike(
+    hidden_states: torch.Tensor,
+    rotary_embedding: tuple[torch.Tensor, torch.Tensor],
+    attention_mask: torch.Tensor | None,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
+    """
+    The inputs of a block with a cache in a form that is the same for text and maps of any size. A compiler makes a graph of its own
+    for every dimension that is one, for views and for repeated values.
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(B, S, D)`): A single token is doubled; its double is to be left out of the result.
+        rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Tables `(1 or B, S, 1, head_dim // 2)`.
+        attention_mask (`torch.Tensor` of shape `(1 or B, 1, 1 or S, length)`, *optional*): Boolean.
+    """
+    batch_size, num_tokens = len(hidden_states), max(2, hidden_states.shape[1])
+
+    def fill(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
+        return tensor.expand(*shape).clone(memory_format=torch.contiguous_format)
+
+    hidden_states = fill(hidden_states, batch_size, num_tokens, -1)
+    cosine, sine = (fill(table, batch_size, num_tokens, -1, -1) for table in rotary_embedding)
+    if attention_mask is not None:
+        attention_mask = fill(attention_mask, batch_size, -1, num_tokens, -1)
+    return hidden_states, (cosine, sine), attention_mask
+
+
+def without_duck_shapes(function: Callable) -> Callable:
+    """Compiles `function` without the guess that sizes which are equal in its first call always are."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with torch.fx.experimental._config.patch(use_duck_shape=False):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+# 6. Model
 
 
 def apply_offload_hooks(method):
@@ -413,6 +455,19 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
 
         self.gradient_checkpointing = False
 
+    def compile_repeated_blocks(self, *args, **kwargs) -> None:
+        """
+        As in diffusers. With `dynamic=True` all calls of a pipeline together compile at most four graphs: for one sequence or
+        several, with or without a mask.
+        """
+        super().compile_repeated_blocks(*args, **kwargs)
+        for block in self.blocks:
+            block._compiled_call_impl = without_duck_shapes(block._compiled_call_impl)
+
+    @property
+    def _has_compiled_blocks(self) -> bool:
+        return self.blocks[0]._compiled_call_impl is not None if self.blocks else False
+
     @torch.no_grad()
     def initialize_weights(self, generator: torch.Generator | None = None) -> None:
         """Weights for training from scratch: normal with deviation 0.02, outputs of residual branches scaled by depth."""
@@ -511,6 +566,10 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         rotary_embedding = self.rope(positions)
         attention_mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()[:, None, None, :]
         length = kv_cache.begin_text()
+        if self._has_compiled_blocks:
+            hidden_states, rotary_embedding, attention_mask = make_alike(
+                hidden_states, rotary_embedding, attention_mask
+            )
         for index, block in enumerate(self.blocks):
             hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
         kv_cache.end_text(length, encoder_attention_mask)
@@ -667,6 +726,11 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 rotary_embedding = self.rotary_embedding(token_ids)
             if attention_mask is None:
                 attention_mask = kv_cache.attention_mask(token_ids.shape[0])
+            kv_cache.begin_maps(token_ids.shape[0])
+            if self._has_compiled_blocks:
+                hidden_states, rotary_embedding, attention_mask = make_alike(
+                    hidden_states, rotary_embedding, attention_mask
+                )
         else:
             num_text_tokens = encoder_hidden_states.shape[1]
             if text_drop_mask is not None:
@@ -694,7 +758,8 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             kv_cache.advance(token_ids.shape[0])
 
         # 4. Bits; the text is left out last, because only the logits of a sequence that was split are whole
-        logits = self.proj_out(self.norm_out(hidden_states))[:, num_text_tokens:]  # (B, S, d)
+        num_tokens = num_text_tokens + token_ids.shape[0]
+        logits = self.proj_out(self.norm_out(hidden_states))[:, num_text_tokens:num_tokens]  # (B, S, d)
         if not return_dict:
             return (logits,)
         return Transformer2DModelOutput(sample=logits)

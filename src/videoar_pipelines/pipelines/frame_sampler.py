@@ -61,7 +61,7 @@ class PromptStates:
         if self.has_unconditional_branch:
             embeds.append(self.negative_prompt_embeds.to(self.prompt_embeds.dtype))
             masks.append(self.negative_prompt_attention_mask)
-        length = max(item.shape[1] for item in embeds)
+        length = max(2, *(item.shape[1] for item in embeds))  # a text of one token would be a graph of its own
         joined_embeds = torch.cat([F.pad(item, (0, 0, 0, length - item.shape[1])) for item in embeds])
         joined_mask = torch.cat([F.pad(item, (0, length - item.shape[1])) for item in masks])
         return joined_embeds, None if bool(joined_mask.all()) else joined_mask

@@ -3,11 +3,23 @@
 """Command lines of the training scripts: the flags they share, and YAML files whose values are defaults of the flags."""
 
 import argparse
-import difflib
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from diffusers.optimization import SchedulerType
+
+from ..utils.command_line import (
+    Number,
+    UsageError,
+    did_you_mean,
+    did_you_mean_path,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 
 
 def model_config(text: str) -> dict[str, Any]:
@@ -19,7 +31,9 @@ def model_config(text: str) -> dict[str, Any]:
     """
     is_inline = text.lstrip().startswith("{")
     if not is_inline and not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} is no file. Pass a JSON file, or JSON that starts with '{{'.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no file. Pass a JSON file, or JSON that starts with '{{'.{did_you_mean_path(text)}"
+        )
     try:
         config = json.loads(text if is_inline else Path(text).read_text())
     except json.JSONDecodeError as error:
@@ -40,7 +54,7 @@ def parse_args_with_config_file(
         arguments (`list[str]`, *optional*): Instead of the process's command line.
 
     Raises:
-        `ValueError`: A file has a key that is no flag, or a value of the wrong kind.
+        `UsageError`: A file is missing or no YAML, has a key that is no flag, or a value of the wrong kind.
     """
     parser.add_argument(
         "--config_file",
@@ -60,16 +74,21 @@ def _arguments_from_file(parser: argparse.ArgumentParser, path: Path) -> list[st
     """The YAML file as a command line, so that argparse checks types, choices and required flags of both alike."""
     import yaml
 
-    values = yaml.safe_load(path.read_text())
+    if not path.is_file():
+        raise UsageError(f"`--config_file` {path} is no file: pass a YAML file.{did_you_mean_path(path)}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"`--config_file` {path} is not valid YAML: {error}. Mend the file.") from error
     if not isinstance(values, dict):
-        raise ValueError(f"`--config_file` {path} has to hold a mapping of flags to values.")
+        raise UsageError(f"`--config_file` {path} has to hold a mapping of flags to values.")
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     arguments = []
     for key, value in values.items():
         if key not in actions or key == "config_file":
-            nearest = difflib.get_close_matches(str(key), actions, n=1)
-            hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
-            raise ValueError(f"`--config_file` {path} has the unknown key `{key}`.{hint}")
+            raise UsageError(
+                f"`--config_file` {path} has the unknown key `{key}`.{did_you_mean(str(key), actions)} Mend or remove it."
+            )
         if value is None:
             continue
         arguments.extend(_flag_arguments(actions[key], key, value, path))
@@ -80,20 +99,23 @@ def _flag_arguments(action: argparse.Action, key: str, value: Any, path: Path) -
     option = action.option_strings[0]
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise ValueError(f"`{key}` in {path} is a switch: its value has to be true or false, got {value!r}.")
+            raise UsageError(f"`{key}` in {path} is a switch: its value has to be true or false, got {value!r}.")
         if isinstance(action, argparse.BooleanOptionalAction):
             return [action.option_strings[0 if value else 1]]
         return [option] if value else []
     if isinstance(value, bool):
-        raise ValueError(
+        raise UsageError(
             f"`{key}` in {path} is {value}, but it is no switch. YAML reads yes, no, on and off as true and false: put the "
             "value in quotes."
         )
     if isinstance(value, list):
         if action.nargs not in ("*", "+"):
-            raise ValueError(f"`{key}` in {path} takes one value, got the list {value}.")
+            raise UsageError(f"`{key}` in {path} takes one value, got the list {value}.")
         return [option, *(str(item) for item in value)]
     return [f"{option}={json.dumps(value) if isinstance(value, dict) else value}"]
+
+
+_BETA = Number(float, least=0, below=1)
 
 
 def add_run_arguments(
@@ -117,19 +139,26 @@ def add_run_arguments(
     run.add_argument(
         "--output_dir", type=Path, required=True, help="Checkpoints, logs and results; shared by all hosts."
     )
-    run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--max_train_steps", type=int, default=5000, help="Optimiser steps.")
+    run.add_argument(
+        "--overwrite_output_dir",
+        action="store_true",
+        help="Delete the run that --output_dir holds. Without this or --resume_from_checkpoint such a folder is refused.",
+    )
+    run.add_argument("--seed", type=non_negative_int, default=0)
+    run.add_argument("--max_train_steps", type=positive_int, default=5000, help="Optimiser steps.")
 
     optimisation = parser.add_argument_group("optimisation")
-    optimisation.add_argument("--gradient_accumulation_steps", type=int, default=1, help="Batches per optimiser step.")
-    optimisation.add_argument("--learning_rate", type=float, default=learning_rate)
-    optimisation.add_argument("--lr_scheduler", default="cosine", help="A schedule that diffusers knows.")
-    optimisation.add_argument("--lr_warmup_steps", type=int, default=lr_warmup_steps)
-    optimisation.add_argument("--adam_beta1", type=float, default=0.9)
-    optimisation.add_argument("--adam_beta2", type=float, default=0.95)
-    optimisation.add_argument("--weight_decay", type=float, default=weight_decay)
-    optimisation.add_argument("--max_grad_norm", type=float, default=1.0)
-    optimisation.add_argument("--ema_decay", type=float, default=ema_decay, help="Of the averaged weights.")
+    optimisation.add_argument(
+        "--gradient_accumulation_steps", type=positive_int, default=1, help="Batches per optimiser step."
+    )
+    optimisation.add_argument("--learning_rate", type=positive_float, default=learning_rate)
+    optimisation.add_argument("--lr_scheduler", choices=[kind.value for kind in SchedulerType], default="cosine")
+    optimisation.add_argument("--lr_warmup_steps", type=non_negative_int, default=lr_warmup_steps)
+    optimisation.add_argument("--adam_beta1", type=_BETA, default=0.9)
+    optimisation.add_argument("--adam_beta2", type=_BETA, default=0.95)
+    optimisation.add_argument("--weight_decay", type=non_negative_float, default=weight_decay)
+    optimisation.add_argument("--max_grad_norm", type=positive_float, default=1.0)
+    optimisation.add_argument("--ema_decay", type=_BETA, default=ema_decay, help="Of the averaged weights.")
 
     machine = parser.add_argument_group("memory and speed")
     machine.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], help="accelerate's setting by default.")
@@ -142,13 +171,13 @@ def add_run_arguments(
     )
 
     checkpoints = parser.add_argument_group("checkpoints")
-    checkpoints.add_argument("--checkpointing_steps", type=int, default=1000)
-    checkpoints.add_argument("--checkpoints_total_limit", type=int, default=2)
+    checkpoints.add_argument("--checkpointing_steps", type=positive_int, default=1000)
+    checkpoints.add_argument("--checkpoints_total_limit", type=positive_int, default=2)
     checkpoints.add_argument("--resume_from_checkpoint", help="'latest', or the name or folder of a checkpoint.")
 
     logs = parser.add_argument_group("logs")
-    logs.add_argument("--logging_steps", type=int, default=50)
-    logs.add_argument("--validation_steps", type=int, default=1000)
+    logs.add_argument("--logging_steps", type=positive_int, default=50)
+    logs.add_argument("--validation_steps", type=positive_int, default=1000)
     logs.add_argument("--report_to", default="tensorboard", help="A tracker that accelerate knows, or 'none'.")
 
     hub = parser.add_argument_group("Hub")

@@ -9,11 +9,14 @@ either a whole checkpoint or none. One layout serves one process, DDP and FSDP2:
 ```
 checkpoint-1000/
   training_state.json      the step, the number of processes and the names of the trained models
+  settings.json            the flags of the run, to say at the next start which of them have changed
   transformer/config.json  the configuration of a trained model, one folder each
   state/                   weights, averaged weights and optimiser state: torch.distributed.checkpoint, sharded
   shared_state.pt          what is the same in all processes: learning-rate schedule, gradient scaler, ...
   process-00000.pt         what is not: random states, position in the data
 ```
+
+Nothing in it is unpickled. Reading one runs no code, and none is written that holds a value that is not finite.
 """
 
 import json
@@ -21,15 +24,13 @@ import logging
 import random
 import re
 import shutil
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as distributed_checkpoint
 import torch.nn as nn
 from diffusers.training_utils import EMAModel
 from torch.distributed.checkpoint.state_dict import (
@@ -39,13 +40,25 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.optim.lr_scheduler import LambdaLR
 
+from ..utils.command_line import UsageError
+from .checkpoint_index import load_sharded, save_sharded
+from .disk_space import explaining_full_disk
 from .optimization import trainable_parameters
 
 
 logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "state"
+# Flags of which nobody wants to hear that they have changed.
+_UNCOMPARED_SETTINGS = (
+    "output_dir",
+    "resume_from_checkpoint",
+    "overwrite_output_dir",
+    "allow_changed_data",
+    "config_file",
+)
 _CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -91,6 +104,9 @@ class TrainingState:
             Objects with `state_dict` and `load_state_dict` whose state is the same in all processes.
         per_process (`dict[str, Any]`): The same for objects whose state is not, such as the data.
         save_extra (`Callable[[Path], None]`, *optional*): Called on the main process to add files to a checkpoint.
+
+    Attributes:
+        settings (`dict[str, str]`): The flags of the run by name, written with every checkpoint.
     """
 
     def __init__(
@@ -108,6 +124,7 @@ class TrainingState:
         self.shared = shared
         self.per_process = per_process
         self.save_extra = save_extra
+        self.settings = {}
         self._container = nn.ModuleDict(models)
         self._options = StateDictOptions(ignore_frozen_params=True, strict=False)
 
@@ -126,14 +143,26 @@ class TrainingState:
             "optimizers": get_optimizer_state_dict(self._container, self.optimizers, options=self._options),
         }
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of a checkpoint: weights, their averages, and Adam's two moments. Without what is small."""
+        tensors = [parameter for model in self.models.values() for _, parameter in trainable_parameters(model)]
+        tensors += [tensor for average in self.averages.values() for tensor in average.shadow_params]
+        for optimizer in self.optimizers:
+            tensors += [parameter for group in optimizer.param_groups for parameter in group["params"]] * 2
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def save(self, folder: Path, step: int) -> None:
-        """Writes the checkpoint of `step` into `folder`. All processes call it together."""
+        """
+        Writes the checkpoint of `step` into `folder`. All processes call it together.
+
+        Raises:
+            `FloatingPointError`: A value is not finite; nothing was written.
+        """
+        state = self._sharded_state()
+        _check_finite(state, step)
         folder.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            distributed_checkpoint.save(
-                self._sharded_state(), checkpoint_id=str(folder / STATE_FOLDER), no_dist=not _is_distributed()
-            )
+        save_sharded(state, folder / STATE_FOLDER)
         if _rank() == 0:
             shared = {name: item.state_dict() for name, item in self.shared.items()}
             shared["average_steps"] = {name: average.optimization_step for name, average in self.averages.items()}
@@ -143,6 +172,7 @@ class TrainingState:
             description = {"step": step, "num_processes": _world_size(), "models": list(self.models)}
             if self.save_extra is not None:
                 self.save_extra(folder)
+            (folder / "settings.json").write_text(json.dumps(self.settings, indent=2) + "\n")
             (folder / "training_state.json").write_text(json.dumps(description, indent=2) + "\n")
         own = {name: item.state_dict() for name, item in self.per_process.items()}
         own["random_states"] = get_random_states()
@@ -152,31 +182,47 @@ class TrainingState:
         """
         Restores the checkpoint in `folder`. All processes call it together.
 
+        What the optimisers were made with counts, not what the checkpoint holds: learning rate, betas and weight decay; so do
+        all other flags, and those that differ from the checkpoint's are logged.
+
         With another number of processes than it was written by, weights, optimiser and schedule are restored exactly, but
         the data continues at the first process's position with fresh random states: the run goes on, not bit for bit.
 
         Returns:
             `int`: The step after which it was written.
+
+        Raises:
+            `ValueError`: The data are others than those of the checkpoint.
         """
+        # 1. The data first, which may refuse
         description = json.loads((folder / "training_state.json").read_text())
+        same_processes = description["num_processes"] == _world_size()
+        process_file = folder / f"process-{_rank() if same_processes else 0:05d}.pt"
+        own = torch.load(process_file, map_location="cpu", weights_only=True)
+        for name, item in self.per_process.items():
+            item.load_state_dict(own[name])
+
+        # 2. Weights, averages, optimisers, schedules
+        options_by_flags = [_group_options(optimizer) for optimizer in self.optimizers]
         state = self._sharded_state()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            distributed_checkpoint.load(state, checkpoint_id=str(folder / STATE_FOLDER), no_dist=not _is_distributed())
+        load_sharded(state, folder / STATE_FOLDER)
         set_model_state_dict(self._container, state["models"], options=self._options)
         set_optimizer_state_dict(self._container, self.optimizers, state["optimizers"], options=self._options)
-
         shared = torch.load(folder / "shared_state.pt", map_location="cpu", weights_only=True)
         for name, item in self.shared.items():
             item.load_state_dict(shared[name])
         for name, average in self.averages.items():
             average.optimization_step = shared["average_steps"][name]
 
-        same_processes = description["num_processes"] == _world_size()
-        process_file = folder / f"process-{_rank() if same_processes else 0:05d}.pt"
-        own = torch.load(process_file, map_location="cpu", weights_only=True)
-        for name, item in self.per_process.items():
-            item.load_state_dict(own[name])
+        # 3. The flags, the random numbers
+        for optimizer, options in zip(self.optimizers, options_by_flags):
+            for group, group_options in zip(optimizer.param_groups, options):
+                group.update(group_options)
+        for item in self.shared.values():
+            if isinstance(item, LambdaLR):
+                _follow_base_rates(item)
+        if _rank() == 0:
+            self._log_changed_settings(folder)
         if same_processes:
             set_random_states(own["random_states"])
         elif _rank() == 0:
@@ -187,6 +233,75 @@ class TrainingState:
                 _world_size(),
             )
         return description["step"]
+
+    def _log_changed_settings(self, folder: Path) -> None:
+        path = folder / "settings.json"
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        for name in sorted(before.keys() & self.settings.keys() - set(_UNCOMPARED_SETTINGS)):
+            if before[name] != self.settings[name]:
+                logger.warning(
+                    "`--%s` was %s in the run of %s and is %s now: %s counts from here on.",
+                    name,
+                    before[name],
+                    folder.name,
+                    self.settings[name],
+                    self.settings[name],
+                )
+
+
+def _group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What the flags say, of every group. Where a schedule moves the rate, `initial_lr` is the flag's."""
+    return [
+        {
+            name: group[name]
+            for name in ("initial_lr" if "initial_lr" in group else "lr", "betas", "weight_decay")
+            if name in group
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def _follow_base_rates(schedule: LambdaLR) -> None:
+    """Computes the rates of the present step from `initial_lr`, with the expression that the schedule itself uses."""
+    groups = schedule.optimizer.param_groups
+    schedule.base_lrs = [group["initial_lr"] for group in groups]
+    for group, factor in zip(groups, schedule.lr_lambdas):
+        group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in groups]
+
+
+def _named_tensors(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(state, torch.Tensor):
+        yield name, state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from _named_tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _check_finite(state: dict[str, Any], step: int) -> None:
+    """Of sharded tensors each process looks at its part; all raise when one does."""
+    names, are_finite = [], []
+    for name, tensor in _named_tensors(state):
+        if tensor.is_floating_point():
+            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+            names.append(name)
+            are_finite.append(torch.isfinite(local).all())
+    wrong = []
+    if names:
+        devices = {flag.device for flag in are_finite}
+        flags = torch.stack([flag.to(next(iter(devices))) if len(devices) > 1 else flag for flag in are_finite])
+        wrong = [name for name, is_finite in zip(names, flags.tolist()) if not is_finite]
+    everyone = [wrong]
+    if _is_distributed():
+        everyone = [None] * _world_size()
+        dist.all_gather_object(everyone, wrong)
+    if any(everyone):
+        wrong = sorted(set().union(*everyone))
+        raise FloatingPointError(
+            f"{len(wrong)} of {len(names)} tensors are not finite after step {step}, so no checkpoint of it is written:"
+            f" {', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}. Continue from an earlier checkpoint with a lower"
+            " `--learning_rate` or `--max_grad_norm`."
+        )
 
 
 def _save_config(model: nn.Module, folder: Path) -> None:
@@ -238,13 +353,24 @@ def save_checkpoint(
 
     Returns:
         `Path`: The checkpoint's folder, `output_dir/checkpoint-{step}`.
+
+    Raises:
+        `DiskFullError`: There is no room; what was written of it is deleted again.
+        `FloatingPointError`: A value is not finite.
     """
     output_dir = Path(output_dir)
     folder, temporary = output_dir / f"checkpoint-{step}", output_dir / f"tmp-checkpoint-{step}"
     if _rank() == 0:
         shutil.rmtree(temporary, ignore_errors=True)
     _wait_for_everyone()
-    state.save(temporary, step)
+    last = list_checkpoints(output_dir)
+    safe = f"{last[-1][1].name} is whole" if last else "nothing, no checkpoint has been written yet"
+    with explaining_full_disk(output_dir, state.num_bytes, folder.name, safe):
+        try:
+            state.save(temporary, step)
+        except Exception:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     _wait_for_everyone()
     if _rank() == 0:
         if folder.exists():
@@ -280,7 +406,7 @@ def find_checkpoint(output_dir: str | Path, name: str | None) -> Path | None:
         `Path`, *optional*: `None` for a new run, also for `"latest"` in a folder without checkpoints.
 
     Raises:
-        `ValueError`: The named checkpoint does not exist.
+        `UsageError`: The named checkpoint does not exist.
     """
     if name is None:
         return None
@@ -290,5 +416,15 @@ def find_checkpoint(output_dir: str | Path, name: str | None) -> Path | None:
     folder = Path(name) if Path(name).is_dir() else Path(output_dir) / name
     if not (folder / "training_state.json").is_file():
         known = ", ".join(path.name for _, path in checkpoints) or "none"
-        raise ValueError(f"`resume_from_checkpoint` is {name!r}, which is not a checkpoint. In {output_dir}: {known}.")
+        raise UsageError(
+            f"`--resume_from_checkpoint` is {name!r}, which is not a checkpoint. In {output_dir}: {known}."
+        )
     return folder
+
+
+def is_checkpoint_of(output_dir: str | Path, name: str) -> bool:
+    """Whether a name as in [`find_checkpoint`] is one of this folder, and not of another run."""
+    if name == "latest":
+        return True
+    folder = Path(name) if Path(name).is_dir() else Path(output_dir) / name
+    return folder.resolve().parent == Path(output_dir).resolve()

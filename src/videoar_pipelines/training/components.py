@@ -3,14 +3,17 @@
 """The text models that a run reads text with, and the transformer that fits video tokenizer, text encoder and scheduler."""
 
 import argparse
-from collections.abc import Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
-from ..models.transformer_videoar import TRANSFORMER_CONFIGS
+from ..models.transformer_videoar import TRANSFORMER_CONFIGS, VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler
 from .arguments import model_config
 
@@ -33,14 +36,32 @@ def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, 
     return text_tokenizer, T5EncoderModel.from_pretrained(source, subfolder=folders[1], dtype=dtype)
 
 
+def config_of(component: type[ConfigMixin]) -> Callable[[str], dict[str, Any]]:
+    """
+    The type of a flag that takes the configuration of a component, see `arguments.model_config`, and refuses keys that the
+    component does not know. Keys with a leading underscore, which `save_pretrained` writes, may stay.
+    """
+
+    def component_config(text: str) -> dict[str, Any]:
+        config, known = model_config(text), set(inspect.signature(component).parameters)
+        for key in config:
+            if key not in known and not key.startswith("_"):
+                nearest = difflib.get_close_matches(key, known, n=1)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(sorted(known))}."
+                raise argparse.ArgumentTypeError(f"`{component.__name__}` has no {key!r}. {hint}")
+        return config
+
+    return component_config
+
+
 def transformer_config(text: str) -> dict[str, Any]:
     """The value of `--transformer_config`: a size of the paper (`L`, `XL`, `4B`), a JSON file, or JSON itself."""
     if text in TRANSFORMER_CONFIGS:
         return dict(TRANSFORMER_CONFIGS[text])
     try:
-        return model_config(text)
+        return config_of(VideoARTransformer3DModel)(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error} Or one of {', '.join(TRANSFORMER_CONFIGS)}.")
+        raise argparse.ArgumentTypeError(f"{error} A size, {', '.join(TRANSFORMER_CONFIGS)}, works too.")
 
 
 def decided_transformer_config(

@@ -13,6 +13,24 @@ from diffusers.models.modeling_utils import ModelMixin
 ADVERSARIAL_LOSSES = ("hinge", "non_saturating")
 
 
+class Conv3d(nn.Conv3d):
+    """
+    `nn.Conv3d`, which on a CPU computes in float32, whatever autocast and the weights say.
+
+    oneDNN 3.12, in PyTorch 2.13, reads memory that was never written when it computes the weight gradient of a bfloat16
+    convolution over a padded input of few frames on a CPU with AVX-512: the gradient is then wrong, or NaN.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(B, c, F, H, W)` to `(B, c', f, h, w)`, on a CPU in the dtype of the input."""
+        if hidden_states.device.type != "cpu":
+            return super().forward(hidden_states)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            output = self._conv_forward(hidden_states.float(), self.weight.float(), bias)
+        return output.to(hidden_states.dtype)
+
+
 class VideoPatchDiscriminator(ModelMixin, ConfigMixin):
     """
     Judges overlapping patches of a video in space and time; an image is a video of one frame.
@@ -27,15 +45,15 @@ class VideoPatchDiscriminator(ModelMixin, ConfigMixin):
     def __init__(self, in_channels: int = 3, base_channels: int = 64, num_layers: int = 3):
         super().__init__()
         widths = [base_channels * min(2**layer, 8) for layer in range(num_layers + 1)]
-        layers = [nn.Conv3d(in_channels, widths[0], (3, 4, 4), stride=(1, 2, 2), padding=1), nn.LeakyReLU(0.2)]
+        layers = [Conv3d(in_channels, widths[0], (3, 4, 4), stride=(1, 2, 2), padding=1), nn.LeakyReLU(0.2)]
         for layer in range(1, num_layers + 1):
             stride = (2, 2, 2) if layer < num_layers else 1
             layers += [
-                nn.Conv3d(widths[layer - 1], widths[layer], (3, 4, 4), stride=stride, padding=1, bias=False),
+                Conv3d(widths[layer - 1], widths[layer], (3, 4, 4), stride=stride, padding=1, bias=False),
                 nn.GroupNorm(min(32, widths[layer] // 2), widths[layer]),
                 nn.LeakyReLU(0.2),
             ]
-        layers.append(nn.Conv3d(widths[-1], 1, (3, 4, 4), padding=1))
+        layers.append(Conv3d(widths[-1], 1, (3, 4, 4), padding=1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:

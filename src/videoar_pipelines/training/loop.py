@@ -11,19 +11,20 @@ import logging
 import math
 import os
 import platform
-import signal
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_seed
 from tqdm.auto import tqdm
 
+from ..utils.command_line import UsageError, did_you_mean, end_in_silence
 from .checkpoints import (
     TrainingState,
     find_checkpoint,
@@ -31,6 +32,10 @@ from .checkpoints import (
     remove_unfinished_checkpoints,
     save_checkpoint,
 )
+from .disk_space import DiskFullError, check_room
+from .publishing import repository_of
+from .run_folder import METRICS_NAME, keep_metrics_until, prepare_folder, set_aside_later_checkpoints
+from .stopping import StopRequest
 
 
 logger = logging.getLogger(__name__)
@@ -42,11 +47,15 @@ logger = logging.getLogger(__name__)
 def start_run(args: Namespace) -> Accelerator:
     """
     Starts accelerate, Python's logging, the random generators (alike in all processes, so that all build the same models)
-    and the run's folder.
+    and the run's folder, and checks what would otherwise fail late: the checkpoint to continue from, the tracker, the Hub.
 
     Args:
         args (`argparse.Namespace`): With the flags of `arguments.add_run_arguments`.
+
+    Raises:
+        `UsageError`: The flags do not fit each other, the folder, the machine or the launcher.
     """
+    _check_tracker(args.report_to)
     accelerator = Accelerator(
         # Without this, accelerate takes each of several CPU processes for the only one.
         cpu=not torch.accelerator.is_available(),
@@ -56,30 +65,77 @@ def start_run(args: Namespace) -> Accelerator:
         project_config=ProjectConfiguration(str(args.output_dir), str(args.output_dir / "logs")),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
-        raise ValueError(
+        raise UsageError(
             f"`WORLD_SIZE` is {os.environ['WORLD_SIZE']}, but accelerate runs {accelerator.num_processes} process(es): each would "
             "train by itself. Start them with torchrun, or with `accelerate launch --multi_gpu`."
         )
     if accelerator.distributed_type not in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        raise ValueError(
+        raise UsageError(
             f"accelerate's configuration asks for {accelerator.distributed_type.value}. Start plain processes (a "
             "configuration with `distributed_type: MULTI_GPU`) and pass `--fsdp` to shard the training state."
         )
     if args.fsdp and accelerator.mixed_precision == "fp16":
-        raise ValueError("`--fsdp` does not scale gradients as fp16 needs it: pass `--mixed_precision bf16`.")
+        raise UsageError("`--fsdp` does not scale gradients as fp16 needs it: pass `--mixed_precision bf16`.")
     logging.basicConfig(
         level=logging.INFO if accelerator.is_main_process else logging.ERROR,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # Held by the accelerator until `end_run`, or until the process ends.
+    accelerator.run_lock = on_main_process(accelerator, lambda: prepare_folder(args))
+    on_main_process(accelerator, lambda: _check_checkpoint(args))
+    if args.push_to_hub:
+        on_main_process(accelerator, lambda: repository_of(args.hub_model_id or args.output_dir.name))
     set_seed(args.seed)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
     return accelerator
+
+
+def on_main_process(accelerator: Accelerator, function: Callable[[], Any]) -> Any:
+    """Calls a function that may refuse to go on, on the main process; the others end with it and leave the words to it."""
+    result, error = None, None
+    if accelerator.is_main_process:
+        try:
+            result = function()
+        except (UsageError, DiskFullError) as raised:
+            error = raised
+    if accelerator.num_processes > 1:
+        is_refused = broadcast_object_list([error is not None])[0]
+        if is_refused and error is None:
+            end_in_silence()
+    if error is not None:
+        raise error
+    return result
+
+
+def _check_tracker(name: str) -> None:
+    known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS] + ["none"]
+    if name not in known:
+        raise UsageError(f"`--report_to` is {name!r}: choose from {', '.join(known)}.{did_you_mean(name, known)}")
+    if name != "none" and name not in [str(kind) for kind in get_available_trackers()]:
+        raise UsageError(
+            f"`--report_to` is {name!r}, which is not installed: pip install {name}, or pass `--report_to none`."
+        )
+
+
+def _check_checkpoint(args: Namespace) -> None:
+    checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
+    if checkpoint is not None:
+        step = json.loads((checkpoint / "training_state.json").read_text())["step"]
+        if step > args.max_train_steps:
+            raise UsageError(
+                f"`--max_train_steps` is {args.max_train_steps}, but {checkpoint} is of step {step}: pass at least {step}."
+            )
 
 
 def start_trackers(accelerator: Accelerator, args: Namespace, name: str) -> None:
     """Starts the trackers of `--report_to` with all settings of the run, under the name of the project."""
     if args.report_to != "none":
-        accelerator.init_trackers(name, {key: str(value) for key, value in vars(args).items()})
+        try:
+            accelerator.init_trackers(name, {key: str(value) for key, value in vars(args).items()})
+        except Exception as error:
+            raise UsageError(
+                f"`--report_to` {args.report_to} cannot be started ({type(error).__name__}: {error}). Set it up, or pass"
+                " `--report_to none`."
+            ) from error
 
 
 def shared_objects(accelerator: Accelerator, lr_scheduler: Any) -> dict[str, Any]:
@@ -101,6 +157,8 @@ def end_run(accelerator: Accelerator) -> None:
     # A DDP model and its hooks refer to each other.
     gc.collect()
     accelerator.end_training()
+    if accelerator.run_lock is not None:
+        accelerator.run_lock.release()
 
 
 def hardware_name(accelerator: Accelerator) -> str:
@@ -160,8 +218,8 @@ class TrainingLoop:
                 loop.log({"lr": lr})
     ```
 
-    After the body it stops the run if a watched value is not finite, writes checkpoints, and after a SIGTERM (what Slurm
-    sends) writes one and ends the iteration. Values are averaged over the processes together with the question whether to
+    After the body it stops the run if a watched value is not finite, writes checkpoints, and when the run is asked to stop (see
+    [`StopRequest`]) writes one and ends the iteration. Values are averaged over the processes together with the question whether to
     stop. On a GPU they are read one step later, so that watching costs no wait; a checkpoint is written only when its own
     step is known to be finite.
 
@@ -174,7 +232,7 @@ class TrainingLoop:
 
     Attributes:
         last_logs (`dict[str, float]`): What was logged last.
-        is_stopped (`bool`): Whether the run ended early, after a SIGTERM.
+        is_stopped (`bool`): Whether the run ended early because it was asked to.
     """
 
     def __init__(
@@ -186,7 +244,7 @@ class TrainingLoop:
         self.context_parallel_degree = context_parallel_degree
         self.last_logs = {}
         self.is_stopped = False
-        self._stop_requested = False
+        self._request = StopRequest()
         self._step = 0
         self._saved_step = None
         self._watched = {}
@@ -197,26 +255,33 @@ class TrainingLoop:
         self._line = {}
 
     def __enter__(self) -> "TrainingLoop":
-        self._previous_handler = signal.signal(signal.SIGTERM, self._request_stop)
+        self._request.__enter__()
         return self
 
     def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGTERM, self._previous_handler)
-
-    def _request_stop(self, signal_number, frame) -> None:
-        self._stop_requested = True
+        self._request.__exit__(*exception)
 
     def __iter__(self) -> Iterator[int]:
         # 1. Resume; from here on processes with other batches have other random numbers
+        output_dir = self.args.output_dir
         if self.accelerator.is_main_process:
-            remove_unfinished_checkpoints(self.args.output_dir)
-        self.accelerator.wait_for_everyone()
+            remove_unfinished_checkpoints(output_dir)
+        on_main_process(
+            self.accelerator,
+            lambda: check_room(output_dir, self.state.num_bytes, "The first checkpoint", "all that is there"),
+        )
         set_seed(self.args.seed + self.accelerator.process_index // self.context_parallel_degree)
-        checkpoint = find_checkpoint(self.args.output_dir, self.args.resume_from_checkpoint)
+        self.state.settings = {name: str(value) for name, value in vars(self.args).items()}
+        checkpoint = find_checkpoint(output_dir, self.args.resume_from_checkpoint)
         first_step = 0
         if checkpoint is not None:
             first_step = self._saved_step = self.state.load(checkpoint)
             logger.info("Continuing after step %d from %s.", first_step, checkpoint)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            set_aside_later_checkpoints(output_dir, first_step)
+            self.last_logs = keep_metrics_until(output_dir, first_step)
+        self._step = first_step - 1  # what `step` says if there is none left to do
 
         # 2. Steps
         self._last_log_time = time.perf_counter()
@@ -232,7 +297,9 @@ class TrainingLoop:
                 self._end_step()
                 if self.is_stopped:
                     logger.info(
-                        "Stopped by SIGTERM after step %d: `--resume_from_checkpoint latest` goes on.", self.step
+                        "Stopped by %s after step %d: `--resume_from_checkpoint latest` goes on.",
+                        self._request.reason or "another process",
+                        self.step,
                     )
                     return
 
@@ -315,7 +382,7 @@ class TrainingLoop:
     def _write_line(self) -> None:
         line, self._line = self._line, {}
         if line and self.accelerator.is_main_process:
-            with open(self.args.output_dir / "metrics.jsonl", "a") as file:
+            with open(self.args.output_dir / METRICS_NAME, "a") as file:
                 file.write(json.dumps({"step": self.step, **line}) + "\n")
 
     def _end_step(self) -> None:
@@ -336,7 +403,7 @@ class TrainingLoop:
         if self._watched:
             self._read_report()
             values = {name: torch.stack(losses).mean() for name, losses in self._watched.items()}
-            self._report = _Report(self.step, values, self._stop_requested, self._sources)
+            self._report = _Report(self.step, values, self._request.is_made, self._sources)
             self._watched, self._sources = {}, []
 
     def _read_report(self) -> None:

@@ -13,6 +13,8 @@ import torch
 import torch.nn as nn
 from safetensors.torch import load_file
 
+from ..utils.command_line import loading
+
 
 # Widths of VGG16's convolutions, level by level; the features that each level gives are compared.
 VGG16_LEVELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -74,11 +76,13 @@ class PerceptualLoss(nn.Module):
             `ValueError`: A file lacks a tensor, or has it in another shape.
         """
         loss = cls()
-        tensors = _load_tensors(vgg_weights)
+        with loading("--vgg_weights", vgg_weights):
+            tensors = _load_tensors(vgg_weights)
         for name, parameter in loss.vgg.named_parameters():
             parameter.data.copy_(_pick(tensors, name, parameter.shape, "vgg_weights", vgg_weights))
         if lpips_weights is not None:
-            tensors = _load_tensors(lpips_weights)
+            with loading("--lpips_weights", lpips_weights):
+                tensors = _load_tensors(lpips_weights)
             for index in range(len(VGG16_LEVELS)):
                 head = getattr(loss, f"head_{index}")
                 name = f"lin{index}.model.1.weight"

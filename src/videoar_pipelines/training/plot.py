@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import complete_or_absent
+from .run_folder import METRICS_NAME
 
 
-METRICS_NAME = "metrics.jsonl"
 SUFFIXES = (".png", ".svg")
 # What is drawn if nothing is asked for, one panel each, in this order.
 DEFAULT_VALUES = (

@@ -3,12 +3,18 @@
 """Model cards of trained models, and the way to the Hub."""
 
 import shlex
+import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffusers.utils.hub_utils import populate_model_card
 from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
+
+from ..utils.command_line import UsageError
+from .disk_space import explaining_full_disk
 
 
 _TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ text }}\n"
@@ -62,7 +68,48 @@ def save_model_card(
     return path
 
 
+@contextmanager
+def replaced_folder(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """
+    A temporary folder for a result of a run, which takes the place of `folder` when it is complete.
+
+    Args:
+        folder (`Path`): In the folder of the run.
+        num_bytes (`int`): About how many will be written, for the error.
+
+    Raises:
+        `DiskFullError`: There is no room. An older `folder` is still there.
+    """
+    temporary = folder.with_name(f"tmp-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with explaining_full_disk(folder.parent, num_bytes, folder.name, "the last checkpoint is whole"):
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def repository_of(repo_id: str) -> str:
+    """
+    The full id of a model repository, which is made if there is none.
+
+    Raises:
+        `UsageError`: The Hub cannot be reached, or does not allow it.
+    """
+    try:
+        return create_repo(repo_id, exist_ok=True).repo_id
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"`--push_to_hub` cannot write to the repository {repo_id!r} ({type(error).__name__}: {reason}). Log in with `hf"
+            " auth login`, name another repository by `--hub_model_id`, or pass `--no-push_to_hub`."
+        ) from error
+
+
 def push_to_hub(folder: Path, repo_id: str, step: int) -> str:
-    """Uploads a folder to a model repository, which is made if there is none; the repository's address."""
-    repo_id = create_repo(repo_id, exist_ok=True).repo_id
-    return upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Training, {step} steps")
+    """Uploads a folder to a model repository, see [`repository_of`]; the repository's address."""
+    return upload_folder(repo_id=repository_of(repo_id), folder_path=folder, commit_message=f"Training, {step} steps")

@@ -24,6 +24,7 @@ from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import flatten_bits
 from ..pipelines.pipeline_videoar import VideoARPipeline
 from ..schedulers.scheduling_videoar import VideoARScheduler
+from ..utils.command_line import non_negative_int
 from .perceptual import PerceptualLoss
 from .tokenizer_step import TokenizerObjective, generator_step
 from .transformer_step import (
@@ -63,13 +64,13 @@ def add_held_out_arguments(parser: argparse.ArgumentParser, default_batches: int
     )
     parser.add_argument(
         "--validation_batches",
-        type=int,
+        type=non_negative_int,
         default=default_batches,
         help=f"Held-out batches: the first ones of the split, the same every time (default: {default}; 0: none).",
     )
     parser.add_argument(
         "--validation_fvd_clips",
-        type=int,
+        type=non_negative_int,
         default=0,
         help="FVD at every validation, over so many clips (default: 0, none). Only values of as many clips can be compared.",
     )

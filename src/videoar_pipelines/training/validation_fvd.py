@@ -21,9 +21,12 @@ from ..evaluation.features import FeatureExtractor
 from ..evaluation.frechet import FeatureStatistics, frechet_distance
 from ..evaluation.i3d import MINIMUM_FRAMES
 from ..evaluation.protocols import NetworkProtocol
+from ..evaluation.weights import find_i3d_weights
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..pipelines.pipeline_videoar import VideoARPipeline
 from ..schedulers.scheduling_videoar import VideoARScheduler
+from ..utils.command_line import UsageError
+from .loop import on_main_process
 from .validation import HELD_OUT_SEED, open_held_out, to_device
 
 
@@ -40,7 +43,7 @@ class ValidationFVD:
         keeps_pixels (`bool`, defaults to `False`): Whether batches keep their `pixel_values`, for reconstructions.
 
     Raises:
-        `ValueError`: A batch has no pixels, or fewer frames than the network needs.
+        `UsageError`: A batch has no pixels, or fewer frames than the network needs.
     """
 
     def __init__(
@@ -84,13 +87,13 @@ class ValidationFVD:
 
 def _pixels_of(batch: dict[str, Any]) -> torch.Tensor:
     if "pixel_values" not in batch:
-        raise ValueError(
+        raise UsageError(
             "`--validation_fvd_clips` needs held-out videos, but the data are token shards: pass the videos as"
             " `--validation_data`."
         )
     num_frames = batch["pixel_values"].shape[2]
     if num_frames < MINIMUM_FRAMES:
-        raise ValueError(
+        raise UsageError(
             f"`--validation_fvd_clips` needs clips of at least {MINIMUM_FRAMES} frames, these have {num_frames}: pass a larger"
             " `--num_frames`, or leave it out."
         )
@@ -116,6 +119,13 @@ def _gather(features: dict[int, torch.Tensor]) -> torch.Tensor:
     return torch.cat([rows[first] for first in sorted(rows)])
 
 
+def _find_weights() -> None:
+    try:
+        find_i3d_weights()
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"`--validation_fvd_clips` needs the network I3D. {error}") from error
+
+
 def make_validation_fvd(
     accelerator: Accelerator,
     args: Namespace,
@@ -137,23 +147,23 @@ def make_validation_fvd(
         models: `vae`, `scheduler` and `text_encoder`, see `data.sources.make_batches`.
 
     Raises:
-        `ValueError`: There are too few clips or frames, or the data have no held-out videos.
-        `RuntimeError`: I3D is not in the cache and could not be downloaded; the message says what to do.
+        `UsageError`: There are too few clips or frames, the data have no held-out videos, or I3D is not in the cache and could
+            not be downloaded; the message says what to do.
     """
     num_clips = args.validation_fvd_clips
     if num_clips == 0:
         return None
     if num_clips < 2:
-        raise ValueError(f"`--validation_fvd_clips` is {num_clips}: pass at least 2, or 0 for none.")
+        raise UsageError(f"`--validation_fvd_clips` is {num_clips}: pass at least 2, or 0 for none.")
     if args.num_frames < MINIMUM_FRAMES:
-        raise ValueError(
+        raise UsageError(
             f"`--validation_fvd_clips` needs clips of at least {MINIMUM_FRAMES} frames, `--num_frames` is {args.num_frames}."
         )
     # Videos alone, where training mixes images in.
     args = Namespace(**vars(args) | {"image_ratio": None if args.image_ratio is None else 0.0})
     if extractor is None:
-        with accelerator.main_process_first():
-            extractor = FeatureExtractor(NetworkProtocol(), accelerator.device)
+        on_main_process(accelerator, _find_weights)
+        extractor = FeatureExtractor(NetworkProtocol(), accelerator.device)
     source = open_held_out(args, batch_size, **models)
     return ValidationFVD(
         islice(source, math.ceil(num_clips / batch_size)),

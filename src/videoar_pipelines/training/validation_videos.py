@@ -2,13 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos that show how far the training of a transformer is."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..pipelines.call_arguments import CallArguments
 from ..pipelines.pipeline_videoar import VideoARPipeline
 from ..utils.video_io import save_video
+
+
+def check_validation(pipeline: VideoARPipeline, args: Namespace) -> None:
+    """
+    Checks before the first step what [`sample_validation_videos`] will ask of the pipeline.
+
+    Args:
+        pipeline ([`VideoARPipeline`]): As it will be sampled from, trained or not.
+        args (`argparse.Namespace`): With the flags of sizes and validation.
+
+    Raises:
+        `ValueError`: The pipeline would refuse it.
+    """
+    arguments = CallArguments(
+        prompt=args.validation_prompts or ["a caption of the data"],
+        height=args.height,
+        width=args.width,
+        num_frames=args.num_frames,
+        guidance_scale=args.validation_guidance_scale,
+    )
+    pipeline.check_inputs(pipeline._with_defaults(arguments))
 
 
 @torch.no_grad()
