@@ -32,6 +32,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    average_decay,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -244,7 +245,7 @@ def train(accelerator, args):
                     "steps": str(loop.step),
                     "rank": str(args.rank),
                     "hardware": hardware_name(accelerator),
-                    "weights": f"exponential average, decay {args.ema_decay}",
+                    "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
                 },
                 args=args,
                 final_values=loop.last_logs,

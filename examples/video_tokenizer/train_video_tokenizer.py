@@ -39,6 +39,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    average_decay,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -88,6 +89,7 @@ def parse_args(arguments=None):
     parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=100, weight_decay=0.01, ema_decay=0.999)
     add_data_arguments(parser)
+    parser.set_defaults(needs_captions=False)
     parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
 
     model = parser.add_argument_group("model")
@@ -127,6 +129,7 @@ def parse_args(arguments=None):
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=1)
 
     args = parse_args_with_config_file(parser, arguments)
+    args.holds_out = args.validation_split == "validation"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
     if args.lpips_weights is not None and args.vgg_weights is None:
@@ -351,7 +354,7 @@ def train(accelerator, args):
                             args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
                         ),
                         "hardware": hardware_name(accelerator),
-                        "weights": f"exponential average, decay {args.ema_decay}",
+                        "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
                     },
                     args=args,
                     final_values=loop.last_logs,
