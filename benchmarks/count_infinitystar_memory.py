@@ -40,7 +40,7 @@ TINY_TRANSFORMER = {
     "num_attention_heads": 4,
     "attention_head_dim": 32,
     "num_key_value_heads": 2,
-    "intermediate_size": 256,
+    "intermediate_size": 2048,
     "text_embed_dim": 48,
 }
 TINY_VAE = {"block_out_channels": (4, 8, 16, 16)}

@@ -26,7 +26,7 @@ from videoar_pipelines import (
 from videoar_pipelines.models.quantization import ScaleSchedule
 from videoar_pipelines.models.transformer_videoar import TRANSFORMER_CONFIGS
 from videoar_pipelines.pipelines.frame_sampler import PromptStates
-from videoar_pipelines.utils.command_line import CommandLineParser
+from videoar_pipelines.utils.command_line import CommandLineParser, device
 
 
 TINY_TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "text_embed_dim": 64}
@@ -61,7 +61,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags that every benchmark has."""
     parser = CommandLineParser(description)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice when not given.")
     parser.add_argument(

@@ -13,7 +13,7 @@ import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.utils import save_contact_sheet, save_gif, save_video
-from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def parse_args(arguments=None):
     parser.add_argument("--fps", type=float, default=8, help="Frames per second of the files written.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs"))
     parser.add_argument(
-        "--device", default="auto", help="`auto` takes a GPU where there is one; or `cpu`, `cuda:1`, ..."
+        "--device", type=device, default="auto", help="`auto` takes a GPU where there is one; or `cpu`, `cuda:1`, ..."
     )
     parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help="`auto`: bfloat16 on GPUs.")
     return parser.parse_args(arguments)

@@ -7,12 +7,11 @@ bit. A starting point for loops of your own.
     python examples/inference/unrolled_loop.py --prompt "a red circle moves to the right"
 """
 
-import argparse
-
 import torch
 
 from videoar_pipelines import FrameSampler, PromptStates, VideoARPipeline
 from videoar_pipelines.utils import save_video
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
 def generate(pipe: VideoARPipeline, prompt: str, num_latent_frames: int, generator: torch.Generator) -> torch.Tensor:
@@ -38,7 +37,7 @@ def generate(pipe: VideoARPipeline, prompt: str, num_latent_frames: int, generat
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--prompt", required=True, help="What the video shows.")
     parser.add_argument("--checkpoint", default="checkpoints/videoar-moving-shapes", help="Folder or Hub id.")
     parser.add_argument("--num_latent_frames", type=int, default=5, help="5 are 17 pixel frames.")
@@ -46,7 +45,8 @@ def main():
     parser.add_argument("--output", default="outputs/unrolled_loop.mp4")
     args = parser.parse_args()
 
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(args.seed)
         video = generate(pipe, args.prompt, args.num_latent_frames, generator)
@@ -55,4 +55,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

@@ -20,7 +20,7 @@ from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, Vide
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import accuracy, judge_windows
 from videoar_pipelines.utils import save_contact_sheet, save_line_plot
-from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 def parse_args(arguments=None):
@@ -31,7 +31,7 @@ def parse_args(arguments=None):
     parser.add_argument("--num_frames", type=int, default=205, help="Pixel frames of a long video, 4n+1.")
     parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=10)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=20260101, help="Of clips and samples; not training's seed.")
     return parser.parse_args(arguments)
 

@@ -22,7 +22,7 @@ import torch
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.data_set import caption_for, draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import accuracy, judge
-from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 
 
 def parse_args(arguments=None):
@@ -39,7 +39,7 @@ def parse_args(arguments=None):
     parser.add_argument("--refinements", type=int, nargs="*", help="Instead of the checkpoint's; no number: none.")
     parser.add_argument("--batch_size", type=int, default=20)
     parser.add_argument("--num_workers", type=int, default=2, help="Processes of the judge.")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--seed", type=int, default=20260101, help="Of clips, captions and samples; not training's seed."
     )

@@ -45,7 +45,7 @@ from videoar_pipelines.models.quantization import latents_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
 from videoar_pipelines.training.arguments import parse_args_with_config_file
 from videoar_pipelines.training.components import config_of, load_text_models
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -87,7 +87,7 @@ def parse_args(arguments=None):
     run = parser.add_argument_group("run")
     run.add_argument("--batch_size", type=int, default=8, help="Clips to encode at once.")
     run.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no", help="As in training.")
-    run.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    run.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parse_args_with_config_file(parser, arguments)
 
     if args.vae is None and args.pretrained_pipeline is None:
@@ -128,18 +128,21 @@ def choose_shards(
 
 
 def load_models(args):
-    vae = AutoencoderVideoAR.from_pretrained(
-        args.vae or args.pretrained_pipeline, subfolder=None if args.vae else "vae"
-    )
+    source = args.vae or args.pretrained_pipeline
+    with loading("--vae" if args.vae else "--pretrained_pipeline", source):
+        vae = AutoencoderVideoAR.from_pretrained(source, subfolder=None if args.vae else "vae")
     config = args.scheduler_config
     if config is None:
         config = {}
         if args.pretrained_pipeline is not None:
-            config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
+            with loading("--pretrained_pipeline", args.pretrained_pipeline):
+                config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
     text_tokenizer = text_encoder = None
     if not args.no_text_states:
         dtype = torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32
-        text_tokenizer, text_encoder = load_text_models(args.text_encoder or args.pretrained_pipeline, dtype)
+        source = args.text_encoder or args.pretrained_pipeline
+        with loading("--text_encoder" if args.text_encoder else "--pretrained_pipeline", source):
+            text_tokenizer, text_encoder = load_text_models(source, dtype)
         text_encoder.to(args.device).eval().requires_grad_(False)
     vae.to(args.device).eval().requires_grad_(False)
     return vae, VideoARScheduler.from_config(config), text_tokenizer, text_encoder
@@ -225,7 +228,7 @@ def encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_e
                     text_encoder,
                     captions,
                     args.max_sequence_length,
-                    padding="max_length",
+                    padding="rounded",
                     warns_of_cuts=False,
                 )
             for row, row_states, row_mask in zip(batch, states, mask):

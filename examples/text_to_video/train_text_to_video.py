@@ -21,6 +21,8 @@ from diffusers.models.attention_dispatch import attention_backend
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
+from videoar_pipelines.models.token_layout import FRAME_MASK_DRAWS
+from videoar_pipelines.schedulers.scheduling_videoar import CORRUPTION_DRAWS
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
@@ -61,6 +63,7 @@ from videoar_pipelines.training.transformer_step import (
 from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
+    Number,
     UsageError,
     loading,
     non_negative_int,
@@ -78,7 +81,7 @@ def parse_args(arguments=None):
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=200, weight_decay=0.05, ema_decay=0.9995)
     add_data_arguments(parser)
     parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
-    parser.add_argument("--max_sequence_length", type=positive_int, default=32, help="Text tokens, padding included.")
+    parser.add_argument("--max_sequence_length", type=positive_int, default=32, help="Longest text in tokens.")
 
     model = parser.add_argument_group("models, each a folder or Hub id")
     model.add_argument("--pretrained_pipeline", help="Where all models come from that have no flag of their own.")
@@ -99,15 +102,27 @@ def parse_args(arguments=None):
     objective.add_argument("--corruption_min", type=float, help="`p_min` of time-dependent corruption.")
     objective.add_argument("--corruption_max", type=float, help="`p_max`.")
     objective.add_argument("--corruption_growth", type=float, help="`delta`, for every latent frame.")
+    objective.add_argument(
+        "--corruption_min_growth", type=float, help="Of `p_min`; `delta` by default, 0 is figure 3."
+    )
+    objective.add_argument(
+        "--corruption_drawn_per", choices=CORRUPTION_DRAWS, help="What has a flip ratio of its own."
+    )
     objective.add_argument("--error_inheritance", action=argparse.BooleanOptionalAction, default=None)
     objective.add_argument(
         "--corruption_warmup_steps", type=non_negative_int, default=1000, help="Steps over which flips ramp up."
     )
     objective.add_argument(
-        "--frame_window", type=int, help="Random Frame Mask: latent frames that a frame looks back."
+        "--frame_window", type=positive_int, help="Random Frame Mask: latent frames that a frame looks back."
     )
     objective.add_argument(
         "--frame_mask_probability", type=probability, default=0.0, help="Random Frame Mask: `p_mask`."
+    )
+    objective.add_argument(
+        "--frame_mask_drawn_per",
+        choices=FRAME_MASK_DRAWS,
+        default="pair",
+        help="Random Frame Mask: what is hidden anew.",
     )
 
     speed = parser.add_argument_group("attention")
@@ -125,7 +140,7 @@ def parse_args(arguments=None):
     validation.add_argument(
         "--num_validation_videos", type=positive_int, default=4, help="Without --validation_prompts."
     )
-    validation.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
+    validation.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     validation.add_argument("--validation_fps", type=positive_int, default=8)
 
     args = parse_args_with_config_file(parser, arguments)
@@ -165,7 +180,14 @@ def load_models(args, accelerator):
     else:
         with loading("--pretrained_pipeline", args.pretrained_pipeline):
             config = VideoARScheduler.load_config(args.pretrained_pipeline, subfolder="scheduler")
-    flags = ("corruption_min", "corruption_max", "corruption_growth", "error_inheritance")
+    flags = (
+        "corruption_min",
+        "corruption_max",
+        "corruption_growth",
+        "corruption_min_growth",
+        "corruption_drawn_per",
+        "error_inheritance",
+    )
     overrides = {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
     scheduler = VideoARScheduler.from_config(config, **overrides)
 
@@ -276,7 +298,9 @@ def train(accelerator, args):
         attention=attention,
         window=args.frame_window,
         frame_mask_probability=args.frame_mask_probability,
+        frame_mask_drawn_per=args.frame_mask_drawn_per,
         scale_weighting=args.scale_weighting,
+        text_length_divisor=degree,
     )
     backend = attention_backend("flex" if attention == "flex" else "native")
     with backend, TrainingLoop(accelerator, state, args, degree) as loop:

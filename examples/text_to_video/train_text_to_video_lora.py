@@ -45,6 +45,7 @@ from videoar_pipelines.training.transformer_step import TransformerStepOptions, 
 from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
+    Number,
     UsageError,
     loading,
     positive_int,
@@ -80,7 +81,7 @@ def parse_args(arguments=None):
     parser.add_argument("--text_drop_probability", type=probability, default=0.1, help="For classifier-free guidance.")
     parser.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
     parser.add_argument("--validation_prompts", nargs="*", help="No validation videos without them.")
-    parser.add_argument("--validation_guidance_scale", type=float, help="The scheduler's by default.")
+    parser.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     parser.add_argument("--validation_fps", type=positive_int, default=8)
     args = parse_args_with_config_file(parser, arguments)
     if args.fsdp:

@@ -192,3 +192,48 @@ def test_interpolated_costs_add_up_to_the_exact_sum_of_linear_costs():
     costs = {1: [(0, exact[1](0)), (10, exact[1](10))], 4: [(1, exact[4](1)), (6, exact[4](6)), (11, exact[4](11))]}
     expected = sum(exact[num_tokens](start) for num_tokens, start in zip(pattern, starts))
     assert benchmark_decode_order.integrate(pattern, costs) == pytest.approx(expected)
+
+
+# 3. InfinityStar
+
+
+def test_infinitystar(run_benchmark):
+    printed, results = run_benchmark("benchmark_infinitystar.py", "--config", "tiny")
+    assert [(row["passes"], row["tokens"]) for row in results["rows"]] == [(22, 3520), (63, 7936)]
+    for row in results["rows"]:
+        assert_positive_numbers(row)
+    assert "x operations" in printed
+
+
+def test_counting_the_memory_of_infinitystar(tmp_path, monkeypatch):
+    output = tmp_path / "memory.json"
+    arguments = ["--tiny", "--sizes", "480p", "--seconds", "1", "--chunk_size", "64", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["count_infinitystar_memory.py", *arguments])
+    runpy.run_path(str(FOLDER / "count_infinitystar_memory.py"), run_name="__main__")
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == 16
+    for row in rows:
+        assert_positive_numbers(row)
+        peak = max(row["pass GB"], row["decode GB"])
+        assert row["total GB"] == pytest.approx(row["weights GB"] + row["cache GB"] + peak)
+    passes = {(row["branches"], row["SwiGLU"]): row["pass GB"] for row in rows}
+    assert passes["in turn", "chunked"] < passes["in turn", "whole"] < passes["together", "whole"]
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_live_bytes_counts_storages_once_and_only_while_they_live():
+    from count_infinitystar_memory import LiveBytes
+
+    weight = torch.zeros(1000, device="meta")
+    with LiveBytes() as live:
+        first = torch.empty(100, device="meta")
+        view = first[:50]
+        assert live.now == 400 and weight[:10].numel() == 10 and live.now == 400
+        del first
+        assert live.now == 400  # the view holds it
+        second = view + 1
+        assert live.now == 600
+        del view
+        assert live.now == 200 and live.peak == 600
+        del second
+    assert live.now == 0

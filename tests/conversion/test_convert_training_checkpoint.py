@@ -20,8 +20,9 @@ from tests.examples.training_scripts import (
     run_script,
     save_tiny_pipeline,
 )
-from videoar_pipelines import VideoARTransformer3DModel
+from videoar_pipelines import VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.training.checkpoint_index import save_sharded
+from videoar_pipelines.utils.command_line import UsageError
 
 
 CONVERT = REPOSITORY / "conversion" / "convert_training_checkpoint.py"
@@ -55,6 +56,45 @@ def test_a_sharded_checkpoint_becomes_folders_for_from_pretrained(tmp_path, caps
     contents = read_checkpoint(tmp_path / "checkpoint-2")
     assert all(tensor.equal(contents[f"models.transformer.{name}"]) for name, tensor in raw.items())
     assert not raw["proj_out.weight"].equal(contents["averages.transformer.proj_out.weight"])
+
+
+@pytest.mark.parametrize("trained", ["--no-train_text_encoder", "--train_text_encoder"])
+def test_a_run_that_was_interrupted_becomes_a_whole_pipeline(tmp_path, trained, capsys):
+    """The same that the run would have saved, had it ended with this step, and with the number of its steps."""
+    models = ["--pretrained_pipeline", save_tiny_pipeline(tmp_path / "tiny"), "--max_sequence_length", 16, trained]
+    arguments = [*TINY_RUN, *models, "--max_train_steps", 2, "--output_dir", tmp_path / "run"]
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments)
+    (tmp_path / "run/pipeline").rename(tmp_path / "expected")
+    main = runpy.run_path(str(CONVERT))["main"]
+    main(["--checkpoint_path", str(tmp_path / "run/checkpoint-2"), "--output_path", str(tmp_path / "whole")])
+    assert "The pipeline is complete" in capsys.readouterr().out
+    assert "steps: 2" in (tmp_path / "whole/README.md").read_text()
+
+    converted, expected = (VideoARPipeline.from_pretrained(tmp_path / name) for name in ("whole", "expected"))
+    for name in ("transformer", "vae", "text_encoder"):
+        first, second = (getattr(pipe, name).state_dict() for pipe in (converted, expected))
+        assert first.keys() == second.keys() and all(first[key].equal(second[key]) for key in second)
+    assert dict(converted.scheduler.config) == dict(expected.scheduler.config)
+    sizes = {"num_frames": 5, "height": 32, "width": 32, "output_type": "pt"}
+    videos = [
+        pipe("a red circle", generator=torch.Generator().manual_seed(0), **sizes).frames
+        for pipe in (converted, expected)
+    ]
+    assert videos[0].equal(videos[1])
+
+
+def test_frozen_models_that_have_moved_are_named_by_flags(tmp_path):
+    tiny = save_tiny_pipeline(tmp_path / "tiny")
+    models = ["--vae", tiny / "vae", "--pretrained_pipeline", tiny, "--max_sequence_length", 16]
+    run_script(TRAIN_TEXT_TO_VIDEO, *TINY_RUN, *models, "--max_train_steps", 1, "--output_dir", tmp_path / "run")
+    tiny.rename(tmp_path / "moved")
+    main = runpy.run_path(str(CONVERT))["main"]
+    arguments = ["--checkpoint_path", str(tmp_path / "run/checkpoint-1"), "--output_path", str(tmp_path / "whole")]
+    with pytest.raises(UsageError, match="`--vae` '.*tiny/vae' is no folder"):
+        main(arguments)
+    assert not (tmp_path / "whole").exists()
+    main([*arguments, "--vae", str(tmp_path / "moved/vae"), "--text_encoder", str(tmp_path / "moved")])
+    VideoARPipeline.from_pretrained(tmp_path / "whole")
 
 
 def test_conversion_holds_little_more_than_one_file_in_memory(tmp_path):

@@ -38,6 +38,7 @@ from tests.tiny_components import make_tiny_transformer
 from tests.tiny_data import TINY_VIDEOS, make_frames, make_tiny_videos
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.training import publishing
+from videoar_pipelines.training.discriminator import VideoPatchDiscriminator
 from videoar_pipelines.training.perceptual import VGG16Features
 from videoar_pipelines.utils import load_video, save_video
 
@@ -364,6 +365,22 @@ def test_a_loss_that_is_not_finite_names_step_files_and_last_good_checkpoint(tex
     with pytest.raises(FloatingPointError, match=message):
         run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--learning_rate", 1e30, "--lr_scheduler", "constant")
     assert [path.name for path in sorted(tmp_path.glob("*checkpoint-*"))] == ["checkpoint-1"]
+
+
+def test_a_gradient_of_the_discriminator_that_is_not_finite_stops_the_run(pipeline_folder, tmp_path, monkeypatch):
+    """While its loss is finite: clipping would spread the value over all of its weights."""
+    build = VideoPatchDiscriminator.__init__
+
+    def build_with_a_bad_gradient(model, *arguments, **keywords):
+        build(model, *arguments, **keywords)
+        next(model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+
+    monkeypatch.setattr(VideoPatchDiscriminator, "__init__", build_with_a_bad_gradient)
+    arguments = ["--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1, "--output_dir", tmp_path]
+    message = r"not finite at step 1(.|\n)*discriminator_gradient_norm nan"
+    with pytest.raises(FloatingPointError, match=message):
+        run_script(TRAIN_TOKENIZER, *TINY_RUN, *arguments, "--discriminator_channels", 4, "--checkpointing_steps", 1)
+    assert not list(tmp_path.glob("*checkpoint-*"))
 
 
 def test_the_norm_of_gradients_is_clipped(text_to_video, tmp_path):

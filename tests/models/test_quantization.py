@@ -185,6 +185,25 @@ def test_the_first_scale_reads_the_frame_before(latents):
 # 4. Corruption and repair
 
 
+@pytest.mark.parametrize(("resampling", "cells"), [("bilinear", 4), ("area", 64)])
+def test_the_first_map_sees_four_cells_of_the_frame_before_or_all(resampling, cells):
+    frame = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    map_inputs(frame, frame, (1, 1), True, previous_frame_resampling=resampling).sum().backward()
+    assert (frame.grad != 0).sum() == cells
+    assert frame.grad.sum().item() == pytest.approx(1)
+
+
+def test_the_finest_map_of_a_frame_reaches_later_frames_through_those_cells_alone():
+    schedule = default_scale_schedule(8, 8)
+    maps = latents_to_maps(torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0)), schedule)
+    inputs = sequence_inputs(maps, schedule)
+    maps.bits[-1][:, 0] ^= True  # of the first frame
+    flipped = sequence_inputs(bits_to_maps(maps.bits, schedule), schedule)
+    num_tokens = tokens_per_frame(schedule)
+    changed = (inputs != flipped).any(dim=-1)[0].nonzero().flatten().tolist()
+    assert changed == [num_tokens]  # the first map of the second frame
+
+
 def test_flip_probability_zero_changes_nothing(latents):
     clean = latents_to_maps(latents, SCHEDULE)
     flipped = latents_to_maps(latents, SCHEDULE, flip_probabilities=torch.zeros(2, 3, len(SCHEDULE)))

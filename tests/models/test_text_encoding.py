@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny_components import make_tiny_text_encoder, make_tiny_tokenizer
-from videoar_pipelines.models.text_encoding import clean_prompt, encode_text
+from videoar_pipelines.models.text_encoding import clean_prompt, encode_text, padded_text_length
 
 
 PROMPTS = ["a red circle", "a red circle moves to the right"]
@@ -25,6 +25,26 @@ def text_encoder(tokenizer):
 
 def test_prompts_are_cleaned():
     assert clean_prompt("  a cat &amp;\n\t a   dog ") == "a cat & a dog"
+
+
+@pytest.mark.parametrize(("max_length", "divisor"), [(512, 1), (32, 1), (30, 4), (7, 1), (77, 3), (16, 8)])
+def test_padded_lengths_are_few_long_enough_and_differ_by_multiples(max_length, divisor):
+    lengths = [padded_text_length(longest, max_length, divisor) for longest in range(1, max_length + 1)]
+    assert all(longest <= length <= max_length for longest, length in enumerate(lengths, start=1))
+    assert len(set(lengths)) <= 5 and all((max_length - length) % divisor == 0 for length in lengths)
+
+
+def test_a_short_text_is_padded_to_a_sixteenth_of_the_longest():
+    assert [padded_text_length(longest, 512) for longest in (1, 32, 33, 200, 300)] == [32, 32, 64, 256, 512]
+
+
+@pytest.mark.parametrize(("padding", "num_tokens"), [("rounded", 8), ("max_length", 16)])
+def test_states_do_not_depend_on_padding(tokenizer, text_encoder, padding, num_tokens):
+    expected, expected_mask = encode_text(tokenizer, text_encoder, PROMPTS[:1], 16)
+    states, mask = encode_text(tokenizer, text_encoder, PROMPTS[:1], 16, padding)
+    assert states.shape[1] == num_tokens and torch.equal(mask[:, : expected.shape[1]], expected_mask)
+    # float32, in products of other sizes
+    torch.testing.assert_close(states[mask], expected[expected_mask], rtol=1e-5, atol=1e-6)
 
 
 def test_states_do_not_depend_on_white_space(tokenizer, text_encoder):

@@ -105,6 +105,12 @@ def test_random_frame_mask_never_hides_text_or_the_own_frame():
     assert (hidden == plain)[..., ~is_earlier_frame].all()
 
 
+def test_random_frame_mask_can_hide_a_frame_from_all_later_ones_alike():
+    keep = random_frame_keep(500, 10, 0.3, generator=torch.Generator().manual_seed(0), drawn_per="frame")
+    assert keep.shape == (500, 10, 10) and torch.equal(keep, keep[:, :1].expand(-1, 10, -1))
+    assert abs(keep.float().mean() - 0.7) < 0.03  # four standard deviations of 5,000 draws are 0.026
+
+
 def test_random_frame_mask_keeps_frames_with_its_probability():
     keep = random_frame_keep(500, 10, 0.3, generator=torch.Generator().manual_seed(0))
     assert abs(keep.float().mean() - 0.7) < 0.01  # four standard deviations of 50,000 draws are 0.008

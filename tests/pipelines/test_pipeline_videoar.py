@@ -25,7 +25,7 @@ from videoar_pipelines.models.quantization import (
     accumulate,
     bits_to_maps,
     latents_to_maps,
-    pool_residual,
+    pool_latents,
     sequence_inputs,
     tokens_per_frame,
 )
@@ -329,7 +329,7 @@ def test_a_round_keeps_the_coarse_maps_of_the_frame_encoded_anew(pipe, refinemen
     for num_maps in refinements:
         maps = latents_to_maps(reencode_last(pipe, sums[step - 1][:, :, None]), schedule)
         kept = maps.partial_sums[NUM_SCALES - num_maps]
-        bits = pool_residual(sums[step] - kept, schedule[NUM_SCALES - num_maps]).permute(0, 2, 3, 1) > 0
+        bits = pool_latents(sums[step] - kept, schedule[NUM_SCALES - num_maps]).permute(0, 2, 3, 1) > 0
         torch.testing.assert_close(accumulate(kept, bits), sums[step])
         step += num_maps
     assert step == len(sums) and torch.equal(sums[-1], latents[:, :, 0])

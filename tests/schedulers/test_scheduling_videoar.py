@@ -188,12 +188,16 @@ def test_one_frame_of_one_scale_starts_the_schedule(guidance_schedule):
 # 3. Sampling
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "area"])
 @pytest.mark.parametrize("previous_frame_context", ["first_scale", "all_scales"])
-def test_forced_bits_walk_through_the_inputs_of_teacher_forcing_to_the_encoded_video(previous_frame_context):
+def test_forced_bits_walk_through_the_inputs_of_teacher_forcing_to_the_encoded_video(
+    previous_frame_context, resampling
+):
     features = make_features()
     maps = latents_to_maps(features, SCHEDULE)
-    expected_inputs = sequence_inputs(maps, SCHEDULE, previous_frame_context)
-    scheduler = make_scheduler(previous_frame_context=previous_frame_context)
+    expected_inputs = sequence_inputs(maps, SCHEDULE, previous_frame_context, resampling)
+    scheduler = make_scheduler(previous_frame_context=previous_frame_context, previous_frame_resampling=resampling)
+    assert torch.equal(scheduler.scale_clip_input(maps, SCHEDULE), expected_inputs)
 
     inputs, frames, previous_frame = [], [], torch.zeros(2, 8, 4, 4)
     for index, step in enumerate(all_steps(scheduler, NUM_FRAMES)):
@@ -345,6 +349,24 @@ def test_a_frame_inherits_at_least_the_corruption_that_the_previous_one_ended_wi
     assert torch.equal(probabilities[:, 0], independent[:, 0])
 
 
+def test_the_lower_bound_can_stay_as_in_figure_3_while_the_upper_one_grows():
+    scheduler = VideoARScheduler(corruption_growth=0.03, corruption_min_growth=0.0, error_inheritance=False)
+    probabilities = scheduler.corruption_probabilities(20_000, 2, 3, make_generator())
+    # 60,000 draws reach within 0.001 of both bounds.
+    for frame, high in enumerate((0.25, 0.28)):
+        assert probabilities[:, frame].min().item() == pytest.approx(0, abs=1e-3)
+        assert probabilities[:, frame].max().item() == pytest.approx(high, abs=1e-3)
+
+
+@pytest.mark.parametrize("error_inheritance", [False, True])
+def test_maps_of_a_frame_can_share_one_flip_ratio(error_inheritance):
+    config = {"corruption_drawn_per": "frame", "error_inheritance": error_inheritance}
+    probabilities = VideoARScheduler(**config).corruption_probabilities(100, 3, 4, make_generator())
+    assert probabilities.shape == (100, 3, 4) and torch.equal(probabilities, probabilities[..., :1].expand(-1, -1, 4))
+    ratios = probabilities[..., 0]
+    assert (ratios[:, 1:] >= ratios[:, :-1]).all().item() == error_inheritance
+
+
 def test_strength_ramps_all_probabilities_and_none_exceeds_one():
     scheduler = VideoARScheduler()
     full = scheduler.corruption_probabilities(10, 3, 4, make_generator())
@@ -415,6 +437,7 @@ def test_saving_and_loading_gives_the_same_scheduler(tmp_path):
     config = {
         "scale_schedules": {"4x4": [[1, 1], [4, 4]], "8x4": [[2, 1], [8, 4]]},
         "previous_frame_context": "all_scales",
+        "previous_frame_resampling": "area",
         "guidance_scale": 7.5,
         "guidance_schedule": "rising",
         "guidance_end": 0.5,
@@ -426,6 +449,8 @@ def test_saving_and_loading_gives_the_same_scheduler(tmp_path):
         "corruption_min": 0.1,
         "corruption_max": 0.3,
         "corruption_growth": 0.02,
+        "corruption_min_growth": 0.0,
+        "corruption_drawn_per": "frame",
         "error_inheritance": False,
     }
     defaults = {
@@ -454,6 +479,8 @@ def test_a_scheduler_is_swapped_by_its_configuration():
     ("config", "message"),
     [
         ({"previous_frame_context": "none"}, "`previous_frame_context` must be one of .*'first_scale'.* got 'none'"),
+        ({"previous_frame_resampling": "cubic"}, "`previous_frame_resampling` must be .*'area'.* got 'cubic'"),
+        ({"corruption_drawn_per": "clip"}, "`corruption_drawn_per` must be one of .*'frame'.* got 'clip'"),
         ({"guidance_schedule": "cosine"}, "`guidance_schedule` must be one of .*'falling'.* got 'cosine'"),
         ({"guidance_progress": "sum"}, "`guidance_progress` must be one of .*'mean'.* got 'sum'"),
         ({"temperature": -1}, "`temperature` has to be at least 0 .*got -1"),

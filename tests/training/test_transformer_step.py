@@ -82,13 +82,42 @@ def test_bits_alone_give_the_maps_of_their_features_and_refuse_corruption(pipeli
 
 
 def test_text_states_of_a_batch_are_used_unless_the_text_encoder_is_trained(pipeline, batch):
-    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="max_length")
+    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="rounded")
     stored = batch | {"text_states": states + 1, "text_mask": mask}
     arguments = (pipeline.tokenizer, pipeline.text_encoder, 16)
-    assert batch_to_text(stored, *arguments)[0] is stored["text_states"]
+    assert torch.equal(batch_to_text(stored, *arguments)[0], stored["text_states"])
     for source, train_text_encoder in ((batch, False), (stored, True)):
         encoded, encoded_mask = batch_to_text(source, *arguments, train_text_encoder)
         assert torch.equal(encoded, states) and torch.equal(encoded_mask, mask)
+
+
+def test_text_is_padded_to_the_longest_of_the_batch_rounded_up(pipeline, batch):
+    longest = max(len(ids) for ids in pipeline.tokenizer(batch["captions"]).input_ids)
+    arguments = (pipeline.tokenizer, pipeline.text_encoder, 512)
+    states, mask = batch_to_text(batch, *arguments)
+    assert longest <= 32 and states.shape[1] == 32 and mask.sum(dim=1).max() == longest
+    stored = batch | {"text_states": states[:, :longest], "text_mask": mask[:, :longest]}
+    padded, padded_mask = batch_to_text(stored, *arguments)
+    assert padded.shape == states.shape and torch.equal(padded_mask, mask)
+
+
+@pytest.mark.parametrize("drop_probability", [0.0, 1.0])
+def test_padding_changes_neither_the_loss_nor_its_gradients(pipeline, batch, drop_probability):
+    results = []
+    for max_length in (8, 16):
+        states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 8)
+        padding = max_length - states.shape[1]
+        stored = {"text_states": F.pad(states, (0, 0, 0, padding), value=5.0), "text_mask": F.pad(mask, (0, padding))}
+        pipeline.transformer.zero_grad()
+        output = run_step(pipeline, batch | stored, replace(OPTIONS, text_drop_probability=drop_probability))
+        output.loss.backward()
+        gradients = [parameter.grad for _, parameter in pipeline.transformer.named_parameters()]
+        results.append(
+            [output.logits.detach(), output.loss.detach(), *(g.clone() for g in gradients if g is not None)]
+        )
+    pipeline.transformer.zero_grad(set_to_none=True)
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # float32, summed in another order
 
 
 def test_corruption_rises_linearly_and_stays():
@@ -152,8 +181,8 @@ def test_the_logits_are_those_of_one_call_of_the_transformer(pipeline, batch):
     output = run_step(pipeline, batch)
     schedule = pipeline.scheduler.get_scale_schedule(4, 4)
     maps = latents_to_maps(round_features(pipeline.vae.encode(batch["pixel_values"]).latents), schedule)
-    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="max_length")
-    layout = sequence_layout(schedule, 3, 16, torch.device("cpu"))
+    states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="rounded")
+    layout = sequence_layout(schedule, 3, states.shape[1], torch.device("cpu"))
     logits = pipeline.transformer(
         sequence_inputs(maps, schedule, pipeline.scheduler.config.previous_frame_context),
         layout.video_ids,

@@ -395,11 +395,11 @@ class TokenShards:
         return clip
 
     def collate(self, clips: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Clips of one bucket as one tensor each, text padded to `N` tokens."""
+        """Clips of one bucket as one tensor each, text padded to the `N` tokens of the longest one."""
         batch = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0] if name != "text_states"}
         if self.settings.text_encoder_fingerprint is not None:
             states = [clip["text_states"] for clip in clips]
-            batch["text_states"] = states[0].new_zeros(len(clips), self.settings.max_text_length, states[0].shape[1])
+            batch["text_states"] = states[0].new_zeros(len(clips), max(map(len, states)), states[0].shape[1])
             batch["text_mask"] = torch.zeros(batch["text_states"].shape[:2], dtype=torch.bool)
             for index, text_states in enumerate(states):
                 batch["text_states"][index, : len(text_states)] = text_states

@@ -158,11 +158,11 @@ def resample_latents(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tens
     return F.interpolate(latents, size=grid, mode="bilinear", align_corners=False)
 
 
-def pool_residual(residual: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """`area` resampling of a residual `(N, d, H', W')` to `(N, d, *grid)`: what a scale quantises."""
-    if tuple(residual.shape[-2:]) == tuple(grid):
-        return residual
-    return F.interpolate(residual, size=grid, mode="area")
+def pool_latents(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """`area` resampling, the mean over cells, of `(N, d, H', W')` to `(N, d, *grid)`: of a residual, what a scale quantises."""
+    if tuple(latents.shape[-2:]) == tuple(grid):
+        return latents
+    return F.interpolate(latents, size=grid, mode="area")
 
 
 def accumulate(accumulated: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
@@ -186,6 +186,7 @@ def map_inputs(
     grid: tuple[int, int],
     is_first_scale: bool,
     previous_frame_context: str = "first_scale",
+    previous_frame_resampling: str = "bilinear",
 ) -> torch.Tensor:
     """
     What the transformer reads when it predicts one map (VideoAR section 4.2): the sum of the frame's coarser maps, brought
@@ -200,13 +201,17 @@ def map_inputs(
         previous_frame_context (`str`, defaults to `"first_scale"`):
             `"first_scale"` is the paper. `"all_scales"` appends the previous frame, brought to the map's grid, to the
             channels of every map, so that its finest maps are seen at more than the first scale's resolution.
+        previous_frame_resampling (`str`, defaults to `"bilinear"`):
+            What brings the previous frame down to a map's grid. `"bilinear"`, without antialiasing, reads 4 cells for each cell of
+            a coarser grid: of 8x8 the four in the middle become the 1x1 of the first map. `"area"` reads all.
 
     Returns:
         `torch.Tensor` of shape `(N, h_k * w_k, c)`: Float32, `c` is `d`, or `2 * d` with `"all_scales"`.
     """
-    inputs = resample_latents(previous_frame if is_first_scale else accumulated, grid)
+    bring_down_previous = pool_latents if previous_frame_resampling == "area" else resample_latents
+    inputs = bring_down_previous(previous_frame, grid) if is_first_scale else resample_latents(accumulated, grid)
     if previous_frame_context == "all_scales":
-        inputs = torch.cat([inputs, resample_latents(previous_frame, grid)], dim=1)
+        inputs = torch.cat([inputs, bring_down_previous(previous_frame, grid)], dim=1)
     return inputs.flatten(2).transpose(1, 2).contiguous()
 
 
@@ -270,7 +275,7 @@ def latents_to_maps(
     bits, partial_sums = [], []
     for scale, grid in enumerate(scale_schedule):
         partial_sums.append(accumulated)
-        residual = pool_residual(frames - accumulated, grid)
+        residual = pool_latents(frames - accumulated, grid)
         target = features_to_bits(residual).permute(0, 2, 3, 1).unflatten(0, (batch_size, num_frames))
         bits.append(target)
         entering = target
@@ -312,7 +317,10 @@ def maps_to_latents(bits: list[torch.Tensor], scale_schedule: ScaleSchedule) -> 
 
 
 def sequence_inputs(
-    maps: MultiScaleMaps, scale_schedule: ScaleSchedule, previous_frame_context: str = "first_scale"
+    maps: MultiScaleMaps,
+    scale_schedule: ScaleSchedule,
+    previous_frame_context: str = "first_scale",
+    previous_frame_resampling: str = "bilinear",
 ) -> torch.Tensor:
     """
     The transformer's inputs for a whole clip at once (teacher forcing): [`map_inputs`] of every map, in sequence order.
@@ -325,7 +333,7 @@ def sequence_inputs(
     previous[:, :, 1:] = maps.latents[:, :, :-1]
     previous = merge_frames(previous)
     inputs = [
-        map_inputs(partial_sum, previous, grid, scale == 0, previous_frame_context)
+        map_inputs(partial_sum, previous, grid, scale == 0, previous_frame_context, previous_frame_resampling)
         for scale, (partial_sum, grid) in enumerate(zip(maps.partial_sums, scale_schedule))
     ]
     return torch.cat(inputs, dim=1).unflatten(0, (batch_size, -1)).flatten(1, 2)
@@ -416,7 +424,7 @@ class MultiScaleBitwiseQuantizer(nn.Module):
         commitment_loss = F.mse_loss(features, maps.latents)
         frames = merge_frames(features)
         entropies = [
-            bit_entropies(pool_residual(frames - partial_sum, grid).permute(0, 2, 3, 1))
+            bit_entropies(pool_latents(frames - partial_sum, grid).permute(0, 2, 3, 1))
             for partial_sum, grid in zip(maps.partial_sums, scale_schedule)
         ]
         entropy_loss = torch.stack([per_sample - per_batch for per_sample, per_batch in entropies]).mean()

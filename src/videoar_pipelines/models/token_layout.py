@@ -104,6 +104,8 @@ def sequence_layout(
 
 # 2. Which block sees which
 
+FRAME_MASK_DRAWS = ("pair", "frame")
+
 
 def visible_blocks(
     num_frames: int,
@@ -146,9 +148,10 @@ def random_frame_keep(
     mask_probability: float,
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
+    drawn_per: str = "pair",
 ) -> torch.Tensor:
     """
-    Random Frame Mask (VideoAR section 4.2): hides every earlier frame from every frame with a probability, independently.
+    Random Frame Mask (VideoAR section 4.2): hides earlier frames with a probability.
 
     Args:
         batch_size (`int`): `B`.
@@ -156,12 +159,16 @@ def random_frame_keep(
         mask_probability (`float`): `p_mask`.
         device (`torch.device`, *optional*): Of the result.
         generator (`torch.Generator`, *optional*): On `device`.
+        drawn_per (`str`, defaults to `"pair"`):
+            `"pair"`: for every frame, every earlier frame is drawn anew. `"frame"`: a frame is hidden from all later ones or from
+            none. The paper does not say.
 
     Returns:
         `torch.Tensor` of shape `(B, T, T)`: Boolean, `False` at `[b, i, j]` hides frame `j` from frame `i`.
     """
-    noise = torch.rand(batch_size, num_frames, num_frames, device=device, generator=generator)
-    return noise >= mask_probability
+    num_rows = num_frames if drawn_per == "pair" else 1
+    noise = torch.rand(batch_size, num_rows, num_frames, device=device, generator=generator)
+    return (noise >= mask_probability).expand(-1, num_frames, -1)
 
 
 # 3. Masks over tokens

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.kv_cache import VideoARKVCache
-from ..models.quantization import MultiScaleMaps, ScaleSchedule, latents_to_maps, sequence_inputs, tokens_per_frame
+from ..models.quantization import MultiScaleMaps, ScaleSchedule, latents_to_maps, tokens_per_frame
 from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingOptions, SamplingStep, VideoARScheduler, draw_uniform_noise
@@ -235,7 +235,7 @@ class FrameSampler:
         """
         self.kv_cache.forget_frames()
         num_frames = maps.latents.shape[2]
-        inputs = sequence_inputs(maps, self.scale_schedule, self.scheduler.config.previous_frame_context)
+        inputs = self.scheduler.scale_clip_input(maps, self.scale_schedule)
         token_ids = video_token_ids(self.scale_schedule, num_frames, device=inputs.device)
         num_tokens = tokens_per_frame(self.scale_schedule)
 

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ..utils.command_line import loading
 from ..utils.files import complete_or_absent
 from ..utils.provenance import code_version, fingerprint_of_pipeline
 from ..utils.video_io import Frames, VideoWriter, frames_to_uint8
@@ -376,7 +377,9 @@ def start_sampling(args: argparse.Namespace, share: ProcessShare) -> tuple[Video
         raise ValueError(f"`--batch_size` must be at least 1, but is {args.batch_size}.")
     device = share.device()
     dtype = DTYPES.get(args.dtype, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    pipe = VideoARPipeline.from_pretrained(args.checkpoint, dtype=dtype).to(device)
+    with loading("--checkpoint", args.checkpoint):
+        pipe = VideoARPipeline.from_pretrained(args.checkpoint, dtype=dtype)
+    pipe.to(device)
 
     config, scheduler_config = pipe.transformer.config, pipe.scheduler.config
     temperature = args.temperature[0] if args.temperature and len(args.temperature) == 1 else args.temperature

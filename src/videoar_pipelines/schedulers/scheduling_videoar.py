@@ -24,12 +24,15 @@ from ..models.quantization import (
     default_scale_schedule,
     latents_to_maps,
     map_inputs,
+    sequence_inputs,
 )
 
 
 GUIDANCE_SCHEDULES = ("constant", "rising", "falling")
 GUIDANCE_PROGRESSES = ("mean", "product", "maximum")
 PREVIOUS_FRAME_CONTEXTS = ("first_scale", "all_scales")
+PREVIOUS_FRAME_RESAMPLINGS = ("bilinear", "area")
+CORRUPTION_DRAWS = ("map", "frame")
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,9 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             `quantization.default_scale_schedule`.
         previous_frame_context (`str`, defaults to `"first_scale"`):
             Which maps read the previous frame, see `quantization.map_inputs`. `"first_scale"` is the paper.
+        previous_frame_resampling (`str`, defaults to `"bilinear"`):
+            What brings the previous frame down to a map's grid, `"bilinear"` or `"area"`, see `quantization.map_inputs`. The paper
+            does not say.
         guidance_scale (`float`, defaults to 5.0): Guidance that the pipeline uses when the caller names none.
         guidance_schedule (`str`, defaults to `"falling"`):
             `"constant"`; `"falling"`, the paper's for text-to-video: from `guidance_scale` down to `guidance_end` of it (but at
@@ -158,8 +164,14 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         corruption_min (`float`, defaults to 0.0): `p_min` of time-dependent corruption.
         corruption_max (`float`, defaults to 0.25): `p_max`.
         corruption_growth (`float`, defaults to 0.01): `delta`, added to both for every latent frame.
+        corruption_min_growth (`float`, *optional*):
+            Added to `p_min` instead of `corruption_growth`. The paper's equation 8 adds the same to both; its figure 3 keeps the
+            lower bound at 0, which is 0 here (and `delta = 0.03`).
+        corruption_drawn_per (`str`, defaults to `"map"`):
+            `"map"`: every map has a flip probability of its own; `"frame"`: all maps of a frame share one. The paper does not say.
         error_inheritance (`bool`, defaults to `True`):
-            Whether the first scale of a frame is corrupted at least as much as the last scale of the frame before.
+            Whether the first scale of a frame is corrupted at least as much as the last scale of the frame before; with
+            `corruption_drawn_per="frame"`, the whole frame.
     """
 
     order = 1
@@ -169,6 +181,7 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         self,
         scale_schedules: dict[str, list] | None = None,
         previous_frame_context: str = "first_scale",
+        previous_frame_resampling: str = "bilinear",
         guidance_scale: float = 5.0,
         guidance_schedule: str = "falling",
         guidance_end: float = 0.6,
@@ -180,10 +193,14 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         corruption_min: float = 0.0,
         corruption_max: float = 0.25,
         corruption_growth: float = 0.01,
+        corruption_min_growth: float | None = None,
+        corruption_drawn_per: str = "map",
         error_inheritance: bool = True,
     ):
         for name, value, choices in (
             ("previous_frame_context", previous_frame_context, PREVIOUS_FRAME_CONTEXTS),
+            ("previous_frame_resampling", previous_frame_resampling, PREVIOUS_FRAME_RESAMPLINGS),
+            ("corruption_drawn_per", corruption_drawn_per, CORRUPTION_DRAWS),
             ("guidance_schedule", guidance_schedule, GUIDANCE_SCHEDULES),
             ("guidance_progress", guidance_progress, GUIDANCE_PROGRESSES),
         ):
@@ -333,7 +350,29 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             `torch.Tensor` of shape `(B, h_k * w_k, c)`: See `quantization.map_inputs`.
         """
-        return map_inputs(sample, previous_frame, step.grid, step.scale == 0, self.config.previous_frame_context)
+        config = self.config
+        return map_inputs(
+            sample,
+            previous_frame,
+            step.grid,
+            step.scale == 0,
+            config.previous_frame_context,
+            config.previous_frame_resampling,
+        )
+
+    def scale_clip_input(self, maps: MultiScaleMaps, scale_schedule: ScaleSchedule) -> torch.Tensor:
+        """
+        What the transformer reads of a whole clip: [`scale_model_input`] of every map, in sequence order.
+
+        Args:
+            maps ([`MultiScaleMaps`]): Of the clip.
+            scale_schedule (`tuple[tuple[int, int], ...]`): Grids.
+
+        Returns:
+            `torch.Tensor` of shape `(B, T * L, c)`: See `quantization.sequence_inputs`.
+        """
+        config = self.config
+        return sequence_inputs(maps, scale_schedule, config.previous_frame_context, config.previous_frame_resampling)
 
     def sample_bits(
         self, logits: torch.Tensor, noise: torch.Tensor, scale: int, options: SamplingOptions | None = None
@@ -411,7 +450,7 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         """
         Flip probabilities of Cross-Frame Error Correction (VideoAR section 4.2): `U(p_min + delta * t, p_max + delta * t)`
         for every map, and with error inheritance `U(p of the previous frame's last scale, p_max + delta * t)` for the first
-        scale of a frame.
+        scale of a frame. `corruption_min_growth` and `corruption_drawn_per` are other readings of it.
 
         Args:
             batch_size (`int`): `B`.
@@ -424,16 +463,19 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             `torch.Tensor` of shape `(B, T, K)`: Float32, in `[0, 1]`.
         """
-        growth = self.config.corruption_growth * torch.arange(num_frames, device=device)[:, None]  # (T, 1)
-        low = self.config.corruption_min + growth
-        high = self.config.corruption_max + growth
-        uniform = torch.rand(batch_size, num_frames, num_scales, device=device, generator=generator)
+        config = self.config
+        min_growth = config.corruption_growth if config.corruption_min_growth is None else config.corruption_min_growth
+        frames = torch.arange(num_frames, device=device)[:, None]  # (T, 1)
+        low = config.corruption_min + min_growth * frames
+        high = config.corruption_max + config.corruption_growth * frames
+        num_draws = num_scales if config.corruption_drawn_per == "map" else 1
+        uniform = torch.rand(batch_size, num_frames, num_draws, device=device, generator=generator)
         probabilities = low + uniform * (high - low)
-        if self.config.error_inheritance:
+        if config.error_inheritance:
             for frame in range(1, num_frames):
                 inherited = probabilities[:, frame - 1, -1]
                 probabilities[:, frame, 0] = inherited + uniform[:, frame, 0] * (high[frame] - inherited)
-        return (strength * probabilities).clamp(max=1.0)
+        return (strength * probabilities).clamp(max=1.0).expand(-1, -1, num_scales)
 
     def add_noise(
         self, original_samples: torch.Tensor, generator: torch.Generator | None = None, strength: float = 1.0

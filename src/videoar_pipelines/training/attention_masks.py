@@ -21,6 +21,7 @@ def training_attention_mask(
     kind: str,
     window: int | None = None,
     frame_mask_probability: float = 0.0,
+    frame_mask_drawn_per: str = "pair",
 ) -> torch.Tensor | BlockMask:
     """
     The mask of a training step.
@@ -31,13 +32,16 @@ def training_attention_mask(
         kind (`str`): `"flex"` or `"boolean"`.
         window (`int`, *optional*): Number of earlier latent frames that a token sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
+        frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
 
     Returns:
         `torch.Tensor` of shape `(B, 1, S, S)`, boolean, or `BlockMask`.
     """
     frame_keep = None
     if frame_mask_probability > 0:
-        frame_keep = random_frame_keep(len(text_mask), layout.num_frames, frame_mask_probability, text_mask.device)
+        frame_keep = random_frame_keep(
+            len(text_mask), layout.num_frames, frame_mask_probability, text_mask.device, drawn_per=frame_mask_drawn_per
+        )
     visible = visible_blocks(
         layout.num_frames, len(layout.scale_schedule), window, frame_keep, device=text_mask.device
     )

@@ -71,7 +71,7 @@ def _is_full_disk(error: BaseException | None) -> bool:
 
 def _full(folder: Path, num_bytes: int, what: str, free: int, safe: str) -> str:
     return (
-        f"{what} does not fit into {folder}: it needs {_bytes(num_bytes)}, {_bytes(free)} are free (a quota may leave less)."
+        f"{what} does not fit into {folder}: it needs more than {_bytes(num_bytes)}, {_bytes(free)} are free now (a quota may leave less)."
         f" Safe: {safe}. Make room, or lower `--checkpoints_total_limit`, and continue with"
         " `--resume_from_checkpoint latest`."
     )

@@ -24,7 +24,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_seed
 from tqdm.auto import tqdm
 
-from ..utils.command_line import MISTAKE_STATUS, UsageError, did_you_mean
+from ..utils.command_line import UsageError, did_you_mean, end_in_silence
 from .checkpoints import (
     TrainingState,
     find_checkpoint,
@@ -100,7 +100,7 @@ def _on_main_process(accelerator: Accelerator, function: Callable[[], Any]) -> A
     if accelerator.num_processes > 1:
         is_refused = broadcast_object_list([error is not None])[0]
         if is_refused and error is None:
-            raise SystemExit(MISTAKE_STATUS)
+            end_in_silence()
     if error is not None:
         raise error
     return result

@@ -23,10 +23,9 @@ from ..models.quantization import (
     ScaleSchedule,
     bits_to_maps,
     flatten_bits,
-    sequence_inputs,
     tokens_per_frame,
 )
-from ..models.text_encoding import encode_text
+from ..models.text_encoding import encode_text, padded_text_length
 from ..models.token_layout import sequence_layout
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler
@@ -44,7 +43,8 @@ class TransformerStepOptions:
     What a step computes.
 
     Args:
-        max_sequence_length (`int`): Text tokens `N`, padding included; longer captions are cut.
+        max_sequence_length (`int`): Longest text in tokens; longer captions are cut. Shorter batches are padded to fewer, see
+            `text_encoding.padded_text_length`.
         train_text_encoder (`bool`, defaults to `False`):
             Whether gradients reach the text encoder. Then captions are encoded even where the batch has text states.
         text_drop_probability (`float`, defaults to 0.0):
@@ -52,7 +52,10 @@ class TransformerStepOptions:
         attention (`str`, defaults to `"boolean"`): Or `"flex"`, see `attention_masks.training_attention_mask`.
         window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
+        frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
         scale_weighting (`str`, defaults to `"tokens"`): See [`scale_weights`].
+        text_length_divisor (`int`, defaults to 1):
+            Padded texts differ in length by multiples of this: for processes that share sequences, their number.
     """
 
     max_sequence_length: int
@@ -61,7 +64,9 @@ class TransformerStepOptions:
     attention: str = "boolean"
     window: int | None = None
     frame_mask_probability: float = 0.0
+    frame_mask_drawn_per: str = "pair"
     scale_weighting: str = "tokens"
+    text_length_divisor: int = 1
 
 
 @dataclass
@@ -134,21 +139,26 @@ def batch_to_text(
     text_encoder: nn.Module,
     max_sequence_length: int,
     train_text_encoder: bool = False,
+    length_divisor: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Text states `(B, N, C)` of a batch and their boolean mask `(B, N)`, `False` at padding: those that the batch holds, or its
-    captions encoded. Where the text encoder is trained they are always encoded, with gradients.
+    captions encoded. Where the text encoder is trained they are always encoded, with gradients. `N` is
+    `text_encoding.padded_text_length`.
     """
     if "text_states" in batch and not train_text_encoder:
-        return batch["text_states"], batch["text_mask"]
+        longest = batch["text_mask"].shape[1]
+        padding = padded_text_length(longest, max(longest, max_sequence_length), length_divisor) - longest
+        return F.pad(batch["text_states"], (0, 0, 0, padding)), F.pad(batch["text_mask"], (0, padding))
     with torch.set_grad_enabled(train_text_encoder):
         return encode_text(
             text_tokenizer,
             text_encoder,
             batch["captions"],
             max_sequence_length,
-            padding="max_length",
+            padding="rounded",
             warns_of_cuts=False,
+            length_divisor=length_divisor,
         )
 
 
@@ -191,10 +201,15 @@ def predict_bits(
     layout = sequence_layout(scale_schedule, num_frames, text_mask.shape[1], text_mask.device)
     text_drop_mask = torch.rand(batch_size, device=text_mask.device) < options.text_drop_probability
     attention_mask = training_attention_mask(
-        layout, text_mask, options.attention, options.window, options.frame_mask_probability
+        layout,
+        text_mask,
+        options.attention,
+        options.window,
+        options.frame_mask_probability,
+        options.frame_mask_drawn_per,
     )
     return transformer(
-        sequence_inputs(maps, scale_schedule, scheduler.config.previous_frame_context),
+        scheduler.scale_clip_input(maps, scale_schedule),
         layout.video_ids,
         text_states,
         text_mask,
@@ -314,7 +329,12 @@ def transformer_step(
     """
     maps = batch_to_maps(batch, scheduler, vae, strength)
     text_states, text_mask = batch_to_text(
-        batch, text_tokenizer, text_encoder, options.max_sequence_length, options.train_text_encoder
+        batch,
+        text_tokenizer,
+        text_encoder,
+        options.max_sequence_length,
+        options.train_text_encoder,
+        options.text_length_divisor,
     )
     logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options, batch.get("frame_conditions"))
     target_bits = flatten_bits(maps.bits)  # (B, T * L, d)

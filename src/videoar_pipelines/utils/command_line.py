@@ -15,6 +15,7 @@ import math
 import opcode
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,22 @@ positive_float = Number(float, above=0)
 non_negative_float = Number(float, least=0)
 probability = Number(float, least=0, most=1)
 
+
+def device(text: str) -> str:
+    """The type of `--device`: `"auto"`, or one that this machine has, such as `"cpu"` or `"cuda:1"`."""
+    import torch
+
+    if text != "auto":
+        try:
+            torch.empty(0, device=text)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:80]
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no device here ({reason}): pass cpu, cuda or cuda:1, say."
+            ) from error
+    return text
+
+
 _EXPECTED = {int: "a whole number", float: "a number"}
 
 
@@ -113,7 +130,7 @@ class CommandLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         if os.environ.get("RANK", "0") != "0":
-            self.exit(MISTAKE_STATUS)
+            end_in_silence()
         self.exit(MISTAKE_STATUS, f"{self.prog}: error: {message} All flags: {self.prog} --help\n")
 
     def parse_known_args(self, args=None, namespace=None):
@@ -189,6 +206,7 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
         parse_args (`Callable`, *optional*):
             Reads the command line of the process. Of several processes the first one alone says what is wrong with it.
     """
+    args = None
     try:
         if parse_args is None:
             main()
@@ -197,15 +215,27 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
             args = parse_args()
         except Exception:
             if os.environ.get("RANK", "0") != "0":
-                os._exit(MISTAKE_STATUS)
+                end_in_silence()
             raise
         main(args)
     except KeyboardInterrupt:
         _exit("interrupted", 128 + 2)
     except Exception as error:
-        if not is_mistake(error) or os.environ.get("VIDEOAR_PIPELINES_STACK") == "1":
+        message = str(error) if is_mistake(error) else _of_a_named_path(error, args)
+        if message is None or os.environ.get("VIDEOAR_PIPELINES_STACK") == "1":
             raise
-        _exit("error: " + " ".join(str(error).split()), MISTAKE_STATUS)
+        _exit("error: " + " ".join(message.split()), MISTAKE_STATUS)
+
+
+def _of_a_named_path(error: Exception, args: Any) -> str | None:
+    """What to say when the system refuses a path that a flag names, wherever it is opened."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    for flag, value in vars(args or argparse.Namespace()).items():
+        if value is not None and os.path.abspath(str(value)) == os.path.abspath(str(error.filename)):
+            remedy = f"pass another path.{did_you_mean_path(str(value))}"
+            return f"`--{flag}` {str(value)!r}: {error.strerror[0].lower()}{error.strerror[1:]}, {remedy}"
+    return None
 
 
 def is_mistake(error: BaseException) -> bool:
@@ -232,6 +262,12 @@ def _is_raised_by_us(error: BaseException) -> bool:
         folders.append(Path(script).resolve().parent)
     is_ours = any(Path(code.co_filename).resolve().is_relative_to(folder) for folder in folders)
     return is_ours and opcode.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+
+
+def end_in_silence() -> None:
+    """Ends this process for a mistake that the first process has words for, and leaves it the time to say them."""
+    time.sleep(5)  # a launcher ends all processes when one does
+    os._exit(MISTAKE_STATUS)
 
 
 def _exit(message: str, status: int) -> None:

@@ -3,18 +3,14 @@
 """An InfinityStar video in the making, as an iterator of its clips: the sampler's latents, decoded one clip after the other."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import torch
+from diffusers import DiffusionPipeline
 
 from ...models.token_layout_infinitystar import InfinityStarPass
 from .clip_sampler import ClipSampler, ClipSamplerState
-
-
-if TYPE_CHECKING:
-    from .pipeline_infinitystar import InfinityStarPipeline
 
 
 class InfinityStarStream:
@@ -27,7 +23,7 @@ class InfinityStarStream:
     turns. Setting `pipe._interrupt = True` ends them all; a clip that is not finished is lost.
 
     Args:
-        pipeline ([`InfinityStarPipeline`]): Whose tokenizer decodes.
+        pipeline ([`InfinityStarPipeline`]): Whose tokenizer decodes, and whose interruption ends the video.
         sampler ([`ClipSampler`]): The state of the video.
         given (`list[torch.Tensor]`): Features `(B, c, T, H', W')` of the clips that are given.
         output_type (`str`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
@@ -36,7 +32,7 @@ class InfinityStarStream:
 
     def __init__(
         self,
-        pipeline: "InfinityStarPipeline",
+        pipeline: DiffusionPipeline,
         sampler: ClipSampler,
         given: list[torch.Tensor],
         output_type: str,

@@ -37,7 +37,6 @@ from ...models.token_layout_infinitystar import InfinityStarPass
 from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
 from ..pipeline_output import VideoARPipelineOutput
-from ..pipeline_videoar import accepts_arguments_of
 from .clip_sampler import ClipSampler, ClipSamplerState, TextBranch
 from .clip_stream import InfinityStarStream
 from .given_frames import LARGEST_CROP, Frame, cropped_share, frame_size, load_frames, nearest_shape
@@ -527,18 +526,44 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         return stream
 
     @torch.no_grad()
-    @accepts_arguments_of(stream, without=("resume_from",))
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     def __call__(
-        self, prompt: str | list[str] | None = None, return_dict: bool = True, **kwargs: Any
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        image: Frame | list[Frame] | None = None,
+        video: list[Frame] | list[list[Frame]] | np.ndarray | torch.Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_type: str | None = None,
+        image_temperature: float | None = None,
+        video_temperature: float | None = None,
+        sequential_guidance: bool = False,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        add_prompt_hints: bool = True,
+        output_type: str = "np",
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[[Any, int, int, dict], dict]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        max_sequence_length: int | None = None,
+        return_dict: bool = True,
     ) -> VideoARPipelineOutput | tuple:
         r"""
         Generates videos.
 
         Args:
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
-            kwargs: Every other argument of [`stream`].
+            prompt, and every other argument: See [`stream`].
 
         Examples:
 
@@ -549,7 +574,8 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         Raises:
             `ValueError`: An argument cannot work; the message names it, its value and what would.
         """
-        stream = self.stream(prompt, **kwargs)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "return_dict")}
+        stream = self.stream(**arguments)
         with self.progress_bar(total=stream.num_passes) as progress_bar:
             frames = stream.run(progress_bar.update)
         if not return_dict:
