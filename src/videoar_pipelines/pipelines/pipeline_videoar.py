@@ -27,7 +27,6 @@ from ..models.quantization import tokens_per_frame
 from ..models.text_encoding import encode_text
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
-from ..utils.video_io import IMAGE_MODES
 from .call_arguments import (
     CALLBACK_TENSORS,
     OUTPUT_TYPES,
@@ -381,6 +380,8 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
 
     def _check_image_modes(self, video: Any, name: str) -> None:
         """Images with more than 8 bits per channel would be clipped to white."""
+        from ..utils.video_io import IMAGE_MODES  # here, since it needs PyAV, which takes its time to import
+
         if isinstance(video, list):
             for item in video:
                 self._check_image_modes(item, name)

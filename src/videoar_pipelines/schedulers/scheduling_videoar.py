@@ -209,6 +209,8 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         check_sampling_values(guidance_scale, temperature, top_p)
         check_numbers(self.config, ["guidance_end", "guidance_first_scale"], 0, 1)
         check_numbers(self.config, ["corruption_min", "corruption_max", "corruption_growth"], 0, 100)  # cut off at 1
+        if corruption_min_growth is not None:
+            check_numbers(self.config, ["corruption_min_growth"], 0, 100)
         check_kinds(self.config, ["error_inheritance"], bool)
         check_kinds(self.config, ["refinements"], list, tuple, type(None))
         check_positive_integers(self.config, ["refinements"])
