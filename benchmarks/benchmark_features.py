@@ -24,6 +24,7 @@ from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
 from videoar_pipelines.evaluation.i3d import I3D, INPUT_SIZE
 from videoar_pipelines.evaluation.motion import measure_motion
 from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol
+from videoar_pipelines.utils.command_line import run_command_line
 from videoar_pipelines.utils.video_io import save_video
 
 
@@ -101,4 +102,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -20,6 +20,7 @@ from measuring import DTYPES, describe_machine, make_parser, make_random, median
 
 from videoar_pipelines import InfinityStarScheduler, InfinityStarTransformer3DModel
 from videoar_pipelines.pipelines.infinitystar.clip_sampler import ClipSampler, TextBranch
+from videoar_pipelines.utils.command_line import run_command_line
 
 
 SQUARE = [[side, side] for side in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)]
@@ -145,4 +146,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -17,7 +17,6 @@ One row for every combination:
 - `total`: weights, cache, and the larger of `pass` and `decode`; 1 GB is 1e9 bytes.
 """
 
-import argparse
 import itertools
 import weakref
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from videoar_pipelines import AutoencoderInfinityStar, InfinityStarScheduler, InfinityStarTransformer3DModel
 from videoar_pipelines.models import transformer_infinitystar
 from videoar_pipelines.schedulers.scheduling_infinitystar import PRESETS
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 FRAMES_PER_SECOND = 16
@@ -47,7 +47,7 @@ TINY_VAE = {"block_out_channels": (4, 8, 16, 16)}
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=LATENT_GRIDS, default=list(LATENT_GRIDS))
     parser.add_argument("--seconds", nargs="+", type=int, default=[5])
     parser.add_argument("--text_length", type=int, default=128, help="Text tokens.")
@@ -218,4 +218,4 @@ def count_size(transformer: InfinityStarTransformer3DModel, vae: AutoencoderInfi
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -15,7 +15,6 @@ Convert the published weights of I3D, which FVD is computed with, to a safetenso
 
 import argparse
 import pickle
-import sys
 from pathlib import Path
 
 from checkpoint_files import ConversionError
@@ -29,10 +28,11 @@ from videoar_pipelines.evaluation.weights import (
     convert_file,
     digest_of_tensors,
 )
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Convert the published weights of I3D.")
+    parser = CommandLineParser("Convert the published weights of I3D.")
     parser.add_argument(
         "--checkpoint_path",
         type=Path,
@@ -67,7 +67,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

@@ -17,7 +17,6 @@ Converts the public weights of InfinityStar to a folder that [`InfinityStarPipel
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -35,6 +34,7 @@ from videoar_pipelines import (
     InfinityStarTransformer3DModel,
 )
 from videoar_pipelines.schedulers.scheduling_infinitystar import PRESETS
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 # Keys under which files hold the tensors of the tokenizer.
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Convert the public weights of InfinityStar to a diffusers folder.")
+    parser = CommandLineParser("Convert the public weights of InfinityStar to a diffusers folder.")
     parser.add_argument(
         "--transformer_path",
         type=Path,
@@ -265,7 +265,4 @@ class ShardWriter:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

@@ -13,7 +13,6 @@ Without `--samples` it prints what the real clips alone tell. A protocol that gi
 are kept, and a run that was stopped continues.
 """
 
-import argparse
 from pathlib import Path
 
 from accelerate import PartialState
@@ -39,12 +38,11 @@ from videoar_pipelines.evaluation.scoring import (
     score_samples,
 )
 from videoar_pipelines.training.perceptual import PerceptualLoss
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     parser.add_argument(
         "--real", type=Path, help="UCF-101, a manifest, or a folder. Default for predictions: real/ of the samples."
     )
@@ -110,4 +108,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -12,7 +12,6 @@ Scores a tokenizer: PSNR, SSIM, LPIPS where weights are given, and rFVD, for eve
 `accelerate launch` shares the work; what was measured is kept, and a run that was stopped continues.
 """
 
-import argparse
 from pathlib import Path
 
 from accelerate import PartialState
@@ -37,12 +36,11 @@ from videoar_pipelines.evaluation.reconstruction import (
 )
 from videoar_pipelines.evaluation.scoring import describe_protocol, describe_unit
 from videoar_pipelines.training.perceptual import PerceptualLoss
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="A saved pipeline, or a saved tokenizer.")
     parser.add_argument(
         "--data", type=Path, required=True, help="UCF-101, a manifest, or a folder of videos or arrays."
@@ -103,4 +101,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -8,7 +8,6 @@ Writes clips of moving shapes as arrays, with a manifest: the real clips that `e
 It is not needed for training, which draws its clips anew for every batch.
 """
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -16,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from videoar_pipelines.moving_shapes.data_set import SPLITS, caption_for, draw_clip, render_clips
+from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
 
 def parse_args(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLineParser(__doc__)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--num_clips", type=int, required=True)
     parser.add_argument("--split", choices=SPLITS, default="held_out", help="Of combinations of attributes.")
@@ -47,4 +47,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    run_command_line(main, parse_args)

@@ -137,5 +137,5 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
 def test_the_script_fails_with_one_line(tmp_path):
     command = [sys.executable, ROOT / "conversion" / "convert_i3d_to_safetensors.py"]
     finished = subprocess.run([*command, "--checkpoint_path", tmp_path / "absent"], capture_output=True, text=True)
-    assert finished.returncode == 1 and finished.stdout == ""
-    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
+    assert finished.returncode == 2 and finished.stdout == ""
+    assert ".py: error: " in finished.stderr and finished.stderr.count("\n") == 1

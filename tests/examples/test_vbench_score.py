@@ -77,12 +77,14 @@ def test_missing_dimensions_are_an_error_with_a_table_of_the_others(score, resul
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder", "--row", "1"]])
-def test_results_or_a_row_is_needed(score, arguments):
-    with pytest.raises(ValueError, match="Pass result files .*or `--row`"):
+def test_results_or_a_row_is_needed(score, arguments, capsys):
+    with pytest.raises(SystemExit):
         score(*arguments)
+    assert "error: Pass result files (or folders with them), or `--row`." in capsys.readouterr().err
 
 
-def test_an_empty_list_of_samples_is_refused(score, results, tmp_path):
+def test_an_empty_list_of_samples_is_refused(score, results, tmp_path, capsys):
     (tmp_path / "samples.jsonl").touch()
-    with pytest.raises(ValueError, match="samples.jsonl' is empty"):
+    with pytest.raises(SystemExit):
         score(results, "--samples", tmp_path / "samples.jsonl")
+    assert "samples.jsonl' is empty" in capsys.readouterr().err
