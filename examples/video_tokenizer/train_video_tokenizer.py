@@ -87,6 +87,7 @@ def parse_args(arguments=None):
     parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=100, weight_decay=0.01, ema_decay=0.999)
     add_data_arguments(parser)
+    parser.set_defaults(needs_captions=False)
     parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
 
     model = parser.add_argument_group("model")
@@ -130,6 +131,7 @@ def parse_args(arguments=None):
     validation.add_argument("--validation_batches", type=positive_int, default=1)
 
     args = parse_args_with_config_file(parser, arguments)
+    args.holds_out = args.validation_split == "validation"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
     if args.lpips_weights is not None and args.vgg_weights is None:
@@ -194,6 +196,15 @@ def validate(vae, videos, scheduler, folder, step):
     return {f"validation/{name}": value for name, value in results.items()}, pictures
 
 
+def read_held_out(args):
+    """Batches of clips of the validation split. They are read one by one: the split may hold fewer clips than a batch."""
+    clips = make_batches(args, 1, split=args.validation_split, log_dir=args.output_dir)
+    by_shape = {}
+    for batch in islice(clips, args.train_batch_size * args.validation_batches):
+        by_shape.setdefault(batch["pixel_values"].shape, []).append(batch["pixel_values"])
+    return [videos for same in by_shape.values() for videos in torch.cat(same).split(args.train_batch_size)]
+
+
 def main(args):
     accelerator = start_run(args)
     train(accelerator, args)
@@ -255,8 +266,7 @@ def train(accelerator, args):
     # Read now: data without this split must not end the run at its first validation.
     held_out = []
     if accelerator.is_main_process:
-        held_out = make_batches(args, args.train_batch_size, split=args.validation_split, log_dir=args.output_dir)
-        held_out = [batch["pixel_values"] for batch in islice(held_out, args.validation_batches)]
+        held_out = read_held_out(args)
     shared = shared_objects(accelerator, lr_scheduler)
     state = TrainingState(models, optimizers, {"vae": average}, shared, {"data": batches})
     start_trackers(accelerator, args, "video_tokenizer")
