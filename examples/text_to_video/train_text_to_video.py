@@ -44,6 +44,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    describe_average,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -404,7 +405,7 @@ def save_card(args, accelerator, folder, loop):
                 * (accelerator.num_processes // args.context_parallel_degree)
             ),
             "hardware": hardware_name(accelerator),
-            "weights": f"exponential average, decay {args.ema_decay}",
+            "weights": describe_average(args.ema_decay, loop.step),
         },
         args=args,
         final_values=loop.last_logs,

@@ -32,6 +32,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    describe_average,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -229,7 +230,7 @@ def train(accelerator, args):
                     "steps": str(loop.step),
                     "rank": str(args.rank),
                     "hardware": hardware_name(accelerator),
-                    "weights": f"exponential average, decay {args.ema_decay}",
+                    "weights": describe_average(args.ema_decay, loop.step),
                 },
                 args=args,
                 final_values=loop.last_logs,
