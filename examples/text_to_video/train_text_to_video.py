@@ -44,7 +44,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
-    average_decay,
+    describe_average,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -419,7 +419,7 @@ def save_card(args, accelerator, folder, loop):
                 * (accelerator.num_processes // args.context_parallel_degree)
             ),
             "hardware": hardware_name(accelerator),
-            "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
+            "weights": describe_average(args.ema_decay, loop.step),
         },
         args=args,
         final_values=loop.last_logs,

@@ -32,7 +32,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
-    average_decay,
+    describe_average,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -245,7 +245,7 @@ def train(accelerator, args):
                     "steps": str(loop.step),
                     "rank": str(args.rank),
                     "hardware": hardware_name(accelerator),
-                    "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
+                    "weights": describe_average(args.ema_decay, loop.step),
                 },
                 args=args,
                 final_values=loop.last_logs,

@@ -39,7 +39,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
-    average_decay,
+    describe_average,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -354,7 +354,7 @@ def train(accelerator, args):
                             args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
                         ),
                         "hardware": hardware_name(accelerator),
-                        "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
+                        "weights": describe_average(args.ema_decay, loop.step),
                     },
                     args=args,
                     final_values=loop.last_logs,

@@ -52,9 +52,7 @@ def test_a_start_is_a_pure_function_of_seed_row_and_draw(clip_start):
         assert starts != [other_seed.choose_start(100, 24, row, draw) for row in range(8) for draw in range(8)]
 
 
-@pytest.mark.parametrize(
-    ("sampling", "last_start"), [({}, 5), ({"frame_stride": 2}, 1), ({"fps": 12}, 1), ({"fps": 48}, 7)]
-)
+@pytest.mark.parametrize(("sampling", "last_start"), [({}, 5), ({"frame_stride": 2}, 1), ({"fps": 12}, 1)])
 def test_random_starts_reach_from_the_first_to_the_last_possible_frame(sampling, last_start):
     settings = ClipSettings(5, ((32, 32),), **sampling)
     starts = {settings.choose_start(10, 24, 0, draw) for draw in range(200)}

@@ -107,6 +107,11 @@ def average_decay(decay: float, num_steps: int) -> float:
     return min(decay, max(0.0, 1 - max(1, num_steps) ** -0.75))
 
 
+def describe_average(decay: float, num_steps: int) -> str:
+    """What a model card says of an average of [`make_average`] after `num_steps` steps."""
+    return f"exponential average, decay {average_decay(decay, num_steps):.5f} at the last step"
+
+
 def update_average(average: EMAModel, model: nn.Module) -> None:
     """Moves an average of [`make_average`] by one step."""
     average.step([parameter for _, parameter in trainable_parameters(model)])
