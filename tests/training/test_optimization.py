@@ -121,12 +121,3 @@ def test_the_average_leaves_frozen_weights_out():
     average = make_average(layer, 0.9)
     update_average(average, layer)
     assert [tuple(averaged.shape) for averaged in average.shadow_params] == [(2, 2)]
-
-
-@pytest.mark.parametrize(("decay", "num_steps"), [(0.9995, 3), (0.9995, 300), (0.9, 300)])
-def test_the_decay_that_an_average_ends_with_is_known(decay, num_steps):
-    model = torch.nn.Linear(1, 1)
-    average = make_average(model, decay)
-    for _ in range(num_steps):
-        update_average(average, model)
-    assert average.cur_decay_value == pytest.approx(average_decay(decay, num_steps))

@@ -82,7 +82,7 @@ def open_held_out(args: Namespace, batch_size: int, log_dir: Path | None = None,
 
     Args:
         args (`argparse.Namespace`): With the flags of `data.sources.add_data_arguments` and [`add_held_out_arguments`].
-        batch_size (`int`): Clips of a batch. Another size makes other batches of the same clips.
+        batch_size (`int`): Clips of a batch, fewer where the split holds fewer. Another size makes other batches of the same clips.
         log_dir (`Path`, *optional*): See `data.sources.make_batches`.
         models: `vae`, `scheduler` and `text_encoder`, see `data.sources.make_batches`.
 
@@ -90,9 +90,14 @@ def open_held_out(args: Namespace, batch_size: int, log_dir: Path | None = None,
         `ValueError`: The data have no such split.
     """
     settings = Namespace(**vars(args) | {"data": args.validation_data or args.data})
-    return make_batches(
-        settings, batch_size, seed=HELD_OUT_SEED, split=args.validation_split, log_dir=log_dir, **models
-    )
+    shared = {"seed": HELD_OUT_SEED, "split": args.validation_split, "log_dir": log_dir, **models}
+    while True:
+        try:
+            return make_batches(settings, batch_size, **shared)
+        except ValueError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2  # the split may hold fewer clips than a batch of training
 
 
 def read_held_out(
