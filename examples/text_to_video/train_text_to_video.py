@@ -44,6 +44,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    average_decay,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -60,6 +61,8 @@ from videoar_pipelines.training.transformer_step import (
     corruption_strength,
     transformer_step,
 )
+from videoar_pipelines.training.validation import add_held_out_arguments, held_out_metrics, read_held_out
+from videoar_pipelines.training.validation_fvd import make_validation_fvd, sampled_fvd
 from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
@@ -142,6 +145,7 @@ def parse_args(arguments=None):
     )
     validation.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     validation.add_argument("--validation_fps", type=positive_int, default=8)
+    add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=None)
 
     args = parse_args_with_config_file(parser, arguments)
     for name in ("vae", "text_encoder"):
@@ -271,6 +275,11 @@ def train(accelerator, args):
         scheduler=scheduler,
         text_encoder=None if args.train_text_encoder else components["text_encoder"],
     )
+    held_out_models = {"vae": vae, "scheduler": scheduler}
+    held_out = []
+    if accelerator.is_main_process:
+        held_out = read_held_out(args, args.train_batch_size, args.output_dir, **held_out_models)
+    fvd = make_validation_fvd(accelerator, args, args.train_batch_size, **held_out_models)
     shared = shared_objects(accelerator, lr_scheduler)
     state = TrainingState(
         trained,
@@ -334,29 +343,35 @@ def train(accelerator, args):
             if loop.is_validation_step:
                 with ExitStack() as stack:
                     stack.enter_context(attention_backend("native"))
-                    pipeline = averaged_pipeline(stack, accelerator, trained, averages, components)
+                    is_used = accelerator.is_main_process or fvd is not None
+                    pipeline = averaged_pipeline(stack, is_used, trained, averages, components)
+                    values = {}
                     if accelerator.is_main_process:
+                        with accelerator.autocast():
+                            values |= held_out_metrics(pipeline, held_out, options)
                         validate(args, accelerator, pipeline, batch["captions"], loop.step)
+                    if fvd is not None:
+                        values |= sampled_fvd(fvd, pipeline, args.validation_guidance_scale)
+                    loop.log_validation(values)
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
     # 4. Save the pipeline with the averaged weights
     with ExitStack() as stack:
-        pipeline = averaged_pipeline(stack, accelerator, trained, averages, components)
+        pipeline = averaged_pipeline(stack, accelerator.is_main_process, trained, averages, components)
         if accelerator.is_main_process and not loop.is_stopped:
             save_pipeline(args, accelerator, pipeline, loop)
 
 
-def averaged_pipeline(stack, accelerator, trained, averages, components):
-    """A pipeline with averaged weights on the main process, until `stack` is closed."""
+def averaged_pipeline(stack, is_used, trained, averages, components):
+    """A pipeline with averaged weights on the processes that use it, until `stack` is closed."""
     models = {
-        name: stack.enter_context(averaged_weights(model, averages[name], accelerator.is_main_process))
-        for name, model in trained.items()
+        name: stack.enter_context(averaged_weights(model, averages[name], is_used)) for name, model in trained.items()
     }
     # Compiled for whole sequences; a cached step has other shapes.
     stack.callback(torch.compiler.set_stance, "default")
     torch.compiler.set_stance("force_eager")
-    return VideoARPipeline(**components | models) if accelerator.is_main_process else None
+    return VideoARPipeline(**components | models) if is_used else None
 
 
 def validate(args, accelerator, pipeline, captions, step):
@@ -404,7 +419,7 @@ def save_card(args, accelerator, folder, loop):
                 * (accelerator.num_processes // args.context_parallel_degree)
             ),
             "hardware": hardware_name(accelerator),
-            "weights": f"exponential average, decay {args.ema_decay}",
+            "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
         },
         args=args,
         final_values=loop.last_logs,

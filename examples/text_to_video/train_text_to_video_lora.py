@@ -32,6 +32,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    average_decay,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -42,6 +43,8 @@ from videoar_pipelines.training.optimization import (
 from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights
 from videoar_pipelines.training.transformer_step import TransformerStepOptions, bit_metrics, transformer_step
+from videoar_pipelines.training.validation import add_held_out_arguments, held_out_metrics, read_held_out
+from videoar_pipelines.training.validation_fvd import make_validation_fvd, sampled_fvd
 from videoar_pipelines.training.validation_videos import check_validation, sample_validation_videos
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
@@ -83,6 +86,7 @@ def parse_args(arguments=None):
     parser.add_argument("--validation_prompts", nargs="*", help="No validation videos without them.")
     parser.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     parser.add_argument("--validation_fps", type=positive_int, default=8)
+    add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=None)
     args = parse_args_with_config_file(parser, arguments)
     if args.fsdp:
         raise UsageError("`--fsdp` is for training all weights: LoRA layers are small, so train them without it.")
@@ -152,6 +156,11 @@ def train(accelerator, args):
         scheduler=scheduler,
         text_encoder=pipeline.text_encoder,
     )
+    held_out_models = {"vae": vae, "scheduler": scheduler, "text_encoder": pipeline.text_encoder}
+    held_out = []
+    if accelerator.is_main_process:
+        held_out = read_held_out(args, args.train_batch_size, args.output_dir, **held_out_models)
+    fvd = make_validation_fvd(accelerator, args, args.train_batch_size, **held_out_models)
     state = TrainingState(
         {"transformer": transformer},
         [bare_optimizer],
@@ -194,9 +203,13 @@ def train(accelerator, args):
             if loop.is_logging_step:
                 metrics = bit_metrics(output.logits, output.target_bits, output.scale_schedule)
                 loop.log({"lr": lr_scheduler.get_last_lr()[0]} | metrics, show=("token_accuracy/scale_0",))
-            if loop.is_validation_step and args.validation_prompts:
+            if loop.is_validation_step:
                 with averaged_weights(transformer, average, accelerator.is_main_process):
+                    values = {}
                     if accelerator.is_main_process:
+                        with accelerator.autocast():
+                            values |= held_out_metrics(pipeline, held_out, options)
+                    if accelerator.is_main_process and args.validation_prompts:
                         strips = sample_validation_videos(
                             pipeline,
                             args.validation_prompts,
@@ -209,6 +222,9 @@ def train(accelerator, args):
                             args.validation_fps,
                         )
                         log_images(accelerator, "validation", strips, loop.step)
+                    if fvd is not None:
+                        values |= sampled_fvd(fvd, pipeline, args.validation_guidance_scale)
+                    loop.log_validation(values)
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
@@ -229,7 +245,7 @@ def train(accelerator, args):
                     "steps": str(loop.step),
                     "rank": str(args.rank),
                     "hardware": hardware_name(accelerator),
-                    "weights": f"exponential average, decay {args.ema_decay}",
+                    "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
                 },
                 args=args,
                 final_values=loop.last_logs,

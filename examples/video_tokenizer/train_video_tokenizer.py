@@ -13,14 +13,13 @@ commitment and entropy terms.
 
 import json
 import logging
-from itertools import islice
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
-from videoar_pipelines.data.sources import SPLITS, add_data_arguments, make_batches
+from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import config_of
@@ -40,6 +39,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    average_decay,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -66,6 +66,8 @@ from videoar_pipelines.training.tokenizer_step import (
     discriminator_step,
     generator_step,
 )
+from videoar_pipelines.training.validation import add_held_out_arguments, held_out_tokenizer_loss, read_held_out
+from videoar_pipelines.training.validation_fvd import make_validation_fvd, reconstruction_fvd
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
     UsageError,
@@ -87,6 +89,7 @@ def parse_args(arguments=None):
     parser = CommandLineParser(__doc__)
     add_run_arguments(parser, learning_rate=1e-3, lr_warmup_steps=100, weight_decay=0.01, ema_decay=0.999)
     add_data_arguments(parser)
+    parser.set_defaults(needs_captions=False)
     parser.add_argument("--train_batch_size", type=positive_int, default=8, help="Clips per process and batch.")
 
     model = parser.add_argument_group("model")
@@ -123,13 +126,10 @@ def parse_args(arguments=None):
     terms.add_argument("--discriminator_channels", type=positive_int, default=64, help="Width of its first layer.")
     terms.add_argument("--discriminator_layers", type=positive_int, default=3)
 
-    validation = parser.add_argument_group("validation")
-    validation.add_argument(
-        "--validation_split", choices=SPLITS, default="validation", help="Which split of the data to reconstruct."
-    )
-    validation.add_argument("--validation_batches", type=positive_int, default=1)
+    add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=1)
 
     args = parse_args_with_config_file(parser, arguments)
+    args.holds_out = args.validation_split == "validation"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
     if args.lpips_weights is not None and args.vgg_weights is None:
@@ -164,13 +164,13 @@ def load_perceptual_loss(args):
     return PerceptualLoss.from_files(args.vgg_weights, args.lpips_weights)
 
 
-def validate(vae, videos, scheduler, folder, step):
+def validate(vae, batches, scheduler, folder, step):
     """
     Reconstructs batches of clips with 1 to K scales. Returns the numbers to log, means over the batches, and pictures of the
     first batch; writes both to `folder`.
     """
     results, pictures, usage = {}, {}, None
-    for video in (batch.to(vae.device) for batch in videos):
+    for video in (batch["pixel_values"].to(vae.device) for batch in batches):
         schedule = scheduler.get_scale_schedule(*(side // vae.spatial_compression_ratio for side in video.shape[-2:]))
         with torch.no_grad():
             bits = vae.quantize(vae.encode(video).latents, schedule).bits
@@ -191,7 +191,7 @@ def validate(vae, videos, scheduler, folder, step):
     report = {"step": step, **results, "bit_usage": [[round(bit, 4) for bit in scale] for scale in usage.tolist()]}
     with open(folder / "validation.jsonl", "a") as file:
         file.write(json.dumps(report) + "\n")
-    return {f"validation/{name}": value for name, value in results.items()}, pictures
+    return results, pictures
 
 
 def main(args):
@@ -255,8 +255,8 @@ def train(accelerator, args):
     # Read now: data without this split must not end the run at its first validation.
     held_out = []
     if accelerator.is_main_process:
-        held_out = make_batches(args, args.train_batch_size, split=args.validation_split, log_dir=args.output_dir)
-        held_out = [batch["pixel_values"] for batch in islice(held_out, args.validation_batches)]
+        held_out = read_held_out(args, args.train_batch_size, args.output_dir)
+    fvd = make_validation_fvd(accelerator, args, args.train_batch_size, keeps_pixels=True)
     shared = shared_objects(accelerator, lr_scheduler)
     state = TrainingState(models, optimizers, {"vae": average}, shared, {"data": batches})
     start_trackers(accelerator, args, "video_tokenizer")
@@ -318,14 +318,21 @@ def train(accelerator, args):
                     values["adaptive_weight"] = output.adaptive_weight.item()
                 loop.log(values, show=("psnr",))
             if loop.is_validation_step:
-                with averaged_weights(vae, average, accelerator.is_main_process) as averaged:
-                    if accelerator.is_main_process:
-                        values, pictures = validate(
+                is_used = accelerator.is_main_process or fvd is not None
+                with averaged_weights(vae, average, is_used) as averaged:
+                    values = {}
+                    if accelerator.is_main_process and held_out:
+                        with accelerator.autocast():
+                            values |= held_out_tokenizer_loss(averaged, held_out, scheduler, objective, perceptual)
+                        quality, pictures = validate(
                             averaged, held_out, scheduler, args.output_dir / "validation", loop.step
                         )
-                        accelerator.log(values, step=loop.step)
+                        values |= quality
                         for name, picture in pictures.items():
                             log_images(accelerator, name, picture[None].numpy(), loop.step)
+                    if fvd is not None:
+                        values |= reconstruction_fvd(fvd, averaged, scheduler)
+                    loop.log_validation(values)
                 accelerator.wait_for_everyone()
             lr_scheduler.step()
 
@@ -347,7 +354,7 @@ def train(accelerator, args):
                             args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
                         ),
                         "hardware": hardware_name(accelerator),
-                        "weights": f"exponential average, decay {args.ema_decay}",
+                        "weights": f"exponential average, decay {average_decay(args.ema_decay, loop.step):.5f} at the last step",
                     },
                     args=args,
                     final_values=loop.last_logs,

@@ -195,6 +195,12 @@ def test_over_the_given_share_the_run_stops_and_names_files(folder, tmp_path):
     assert "skipped_files_rank0.jsonl" in str(caught.value)
 
 
+def test_slow_videos_are_counted(folder):
+    source = make_source(folder, "good.csv", "--fps", 24, "--max_skipped_share", 0.2)
+    with pytest.raises(RuntimeError, match=r"could not be used, more than the share 0.2 .* \(\d too slow.*\):"):
+        take(source, 10)
+
+
 def test_broken_captions_count_from_the_start(tmp_path):
     write_manifest(tmp_path / "manifest.csv", [("a.mp4", "text"), ("b.mp4", ""), ("c.mp4", "text"), ("d.mp4", "text")])
     flags = ("manifest.csv", "--max_skipped_share")

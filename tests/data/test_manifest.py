@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 import builtins
+import csv
 import json
+import re
 import zipfile
 
 import fsspec
@@ -112,6 +114,60 @@ def test_a_split_column_chooses_rows(tmp_path):
     assert list(read_manifest(path, split="validation").captions) == ["two"]
     with pytest.raises(ValueError, match="has no column 'split' to find its 'validation' rows by"):
         read_manifest(write(tmp_path / "other.csv", ROWS), split="validation")
+
+
+def test_without_a_split_column_the_hash_of_a_file_decides_where_a_run_validates(tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = [(f"{number}.mp4", "text") for number in range(400)]
+    path = write(tmp_path / "manifest.csv", rows)
+    train, held_out = (read_manifest(path, split=split, holds_out=True) for split in ("train", "validation"))
+    assert sorted([*train.files, *held_out.files]) == sorted(read_manifest(path).files)
+    assert 8 <= len(held_out) <= 35  # 20 are expected, with a deviation of 4.4
+    assert f"no column 'split': the hashes of the files hold out {len(held_out)} of 400 rows" in caplog.text
+    fewer = read_manifest(write(tmp_path / "fewer.csv", rows[::2]), split="validation", holds_out=True)
+    assert set(fewer.files) == set(held_out.files) & {f"{tmp_path}/{file}" for file, _ in rows[::2]}
+
+
+def test_few_files_hold_out_one(tmp_path):
+    path = write(tmp_path / "manifest.csv", ROWS)
+    train, held_out = (read_manifest(path, split=split, holds_out=True) for split in ("train", "validation"))
+    assert (len(train), len(held_out)) == (2, 1)
+
+
+def test_captions_are_only_asked_for_where_they_are_needed(tmp_path):
+    path = write(tmp_path / "manifest.jsonl", [("a.mp4",), ("b.mp4",)], ("file",))
+    assert list(read_manifest(path, needs_captions=False).captions) == ["", ""]
+    path = write(tmp_path / "captions.jsonl", [("a.mp4", " "), ("b.mp4", " text"), ("c.mp4", 3)])
+    table = read_manifest(path, needs_captions=False)
+    assert list(table.captions) == ["", "text", ""] and table.unusable == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"file": "a.mp4", "caption": "c", "height": Infinity, "width": 1e400}', None),
+        ('{"file": "a.mp4", "caption": "c", "height": 1e30, "width": -1}', None),
+        ('{"file": "a.mp4", "caption": "c", "height": ' + "9" * 5000 + "}", "not valid JSON: .*digits"),
+        ('{"file": "a.mp4", "caption": ' + "[" * 100_000, "not valid JSON"),
+        ('{"file": "a.mp4", "caption": ' + "[" * 300 + "]" * 300 + "}", "no caption in the column 'caption'"),
+    ],
+    ids=["infinity", "no-size", "digits", "nesting", "list"],
+)
+def test_an_odd_row_ends_nothing(tmp_path, line, problem):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text('{"file": "b.mp4", "caption": "text"}\n' + line + "\n")
+    table = read_manifest(str(path))
+    assert len(table) == 2 and table.captions[0] == "text" and table.sizes[1].tolist() == [0, 0]
+    if problem is None:
+        assert table.unusable == {}
+    else:
+        assert re.search(problem, table.unusable[1]) and len(table.unusable[1]) < 300
+
+
+def test_a_caption_of_any_length_is_read_from_csv(tmp_path):
+    limit = csv.field_size_limit()
+    table = read_manifest(write(tmp_path / "manifest.csv", [("a.mp4", "word " * 40_000), ("b.mp4", "short")]))
+    assert [len(caption) for caption in table.captions] == [199_999, 5] and csv.field_size_limit() == limit
 
 
 def test_parquet_without_pyarrow_says_what_to_do(tmp_path, monkeypatch):

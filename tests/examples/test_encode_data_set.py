@@ -140,9 +140,7 @@ def test_several_sizes_and_a_rate_are_kept(encode, videos, pipeline, tmp_path):
 
 
 def test_text_states_are_those_of_the_text_encoder(shards, pipeline):
-    batches = take(make_source(shards, pipeline), 4)
-    assert not all(batch["text_mask"].all() for batch in batches)
-    for batch in batches:
+    for batch in take(make_source(shards, pipeline), 4):
         with torch.no_grad():
             states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16)
         assert torch.equal(batch["text_mask"], mask)

@@ -14,6 +14,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from tests.examples.training_scripts import REPOSITORY, TRAIN_TEXT_TO_VIDEO
+from videoar_pipelines.models.quantization import default_scale_schedule
 from videoar_pipelines.models.transformer_videoar import TRANSFORMER_CONFIGS
 from videoar_pipelines.training.arguments import model_config
 
@@ -82,8 +83,29 @@ def test_each_stage_starts_from_the_output_of_the_one_before():
     assert "pretrained_pipeline" not in stages[0]
     for before, after in zip(stages, stages[1:]):
         assert after["pretrained_pipeline"] == f"{before['output_dir']}/pipeline"
-        assert after["height"] * after["width"] > before["height"] * before["width"]
+        pixels, pixels_before = (stage["num_frames"] * stage["height"] * stage["width"] for stage in (after, before))
+        assert pixels > pixels_before
     assert [stage["image_ratio"] > 0 for stage in stages] == [True, True, False]
+
+
+def test_scales_keep_their_meaning_from_stage_to_stage_and_inference_sees_what_was_trained():
+    stages = [
+        yaml.safe_load((EXAMPLES / f"text_to_video/configs/stage{stage}.yaml").read_text()) for stage in (1, 2, 3)
+    ]
+    sizes = [[tuple(map(int, size.split("x"))) for size in stage.get("buckets", [])] for stage in stages]
+    sizes[2] = [(stages[2]["height"], stages[2]["width"])]
+    schedules = [[default_scale_schedule(height // 16, width // 16) for height, width in stage] for stage in sizes]
+    for before, after in zip(schedules, schedules[1:]):
+        for schedule in after:
+            assert any(schedule[: len(coarser)] == coarser for coarser in before)
+    assert {stage["fps"] for stage in stages} == {8} and stages[2]["num_frames"] == 4 * 8 + 1
+    assert not any("frame_window" in stage for stage in stages)
+
+
+def test_the_ablation_leaves_warm_up_before_its_end():
+    ablation = [command for _, command in COMMANDS if "1000" in command]
+    assert len(ablation) == 4
+    assert all(command[command.index("--lr_warmup_steps") + 1] == "0" for command in ablation)
 
 
 def test_the_model_configurations_can_be_built():

@@ -184,14 +184,21 @@ def test_every_script_trains_on_files(script, data, pipeline_folder, tmp_path, r
     source = "--pretrained_pipeline" if script != TRAIN_TOKENIZER else "--pretrained_vae"
     model = pipeline_folder if script != TRAIN_TOKENIZER else pipeline_folder / "vae"
     arguments = [*TINY_RUN, source, model, "--data", request.getfixturevalue(data), "--output_dir", tmp_path]
-    if script == TRAIN_TOKENIZER and data == "manifest":
-        with pytest.raises(ValueError, match="'split'"):  # at the start, and not at the first validation
-            run_script(script, *arguments)
-        arguments += ["--validation_split", "train"]
     if script == TRAIN_TEXT_TO_VIDEO:
         arguments += ["--max_sequence_length", 16, "--image_ratio", 0.5]
     run_script(script, *arguments, "--max_train_steps", 2)
     assert read_metrics(tmp_path)[-1]["step"] == 2
+
+
+def test_the_tokenizer_trains_on_a_bare_list_of_files(pipeline_folder, manifest, tmp_path, caplog):
+    caplog.set_level("INFO")
+    lines = [json.dumps({"file": str(manifest.parent / name)}) for name in TINY_VIDEOS]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    flags = ["--pretrained_vae", pipeline_folder / "vae", "--data", tmp_path, "--output_dir", tmp_path / "run"]
+    steps = ["--max_train_steps", 2, "--train_batch_size", 1, "--validation_steps", 2]
+    run_script(TRAIN_TOKENIZER, *TINY_RUN, *flags, *steps)
+    assert (tmp_path / "run" / "validation" / "validation.jsonl").is_file()
+    assert "the hashes of the files hold out 1 of 6 rows for validation" in caplog.text
 
 
 def test_token_shards_and_the_videos_they_were_made_from_train_alike(
@@ -455,7 +462,9 @@ def test_every_flag_is_read(script):
     ]
     args = runpy.run_path(str(script))["parse_args"](required)
     overrides = (
-        re.findall(r'"(\w+)"', re.search(r"flags = \((.*?)\)", text).group(1)) if script == TRAIN_TEXT_TO_VIDEO else []
+        re.findall(r'"(\w+)"', re.search(r"flags = \((.*?)\)", text, re.DOTALL).group(1))
+        if script == TRAIN_TEXT_TO_VIDEO
+        else []
     )
     unread = [name for name in vars(args) if not re.search(rf"args\.{name}\b", text) and name not in overrides]
     assert unread == ["config_file"]

@@ -3,35 +3,36 @@
 
 import copy
 import inspect
-import json
 import re
-from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch._dynamo.testing import CompileCounter
 
 from tests.tiny_components import make_tiny_transformer
+from tests.transformer_clips import (
+    MAP_SIZES,
+    SCHEDULE,
+    TOKENS_PER_FRAME,
+    assert_different,
+    assert_same_logits,
+    make_clip,
+    make_filled_cache,
+    make_model,
+    run_at_once,
+    run_map_by_map,
+)
 from tests.visibility import expected_mask
-from videoar_pipelines.models import transformer_videoar
-from videoar_pipelines.models.quantization import tokens_per_frame
 from videoar_pipelines.models.token_layout import text_token_ids, video_token_ids
 from videoar_pipelines.models.transformer_videoar import (
     TRANSFORMER_CONFIGS,
-    VideoARAttnProcessor,
     VideoARRotaryPosEmbed,
     VideoARTransformer3DModel,
     apply_rotary_embedding,
 )
 
-
-SCHEDULE = ((1, 1), (2, 2), (3, 3), (4, 4))
-TOKENS_PER_FRAME = tokens_per_frame(SCHEDULE)
-MAP_SIZES = [height * width for height, width in SCHEDULE]
 
 ARCHITECTURES = {
     "plain": {},
@@ -42,116 +43,6 @@ ARCHITECTURES = {
     "without_qk_norm": {"qk_norm": False},
     "previous_frame_everywhere": {"in_channels": 16},
 }
-
-
-@dataclass
-class Clip:
-    """Inputs of a whole clip. Map inputs are features here: what they are made of is the quantiser's business."""
-
-    hidden_states: torch.Tensor
-    token_ids: torch.Tensor
-    text: torch.Tensor
-    text_mask: torch.Tensor | None
-    num_frames: int
-
-    @property
-    def num_text_tokens(self):
-        return self.text.shape[1]
-
-    @property
-    def map_slices(self):
-        """`(frame, scale, slice of the video tokens)` in sequence order."""
-        slices, start = [], 0
-        for frame in range(self.num_frames):
-            for scale, size in enumerate(MAP_SIZES):
-                slices.append((frame, scale, slice(start, start + size)))
-                start += size
-        return slices
-
-    def frame_slice(self, frame):
-        return slice(frame * TOKENS_PER_FRAME, (frame + 1) * TOKENS_PER_FRAME)
-
-
-def make_clip(num_frames=3, batch_size=2, num_channels=8, padded=False):
-    generator = torch.Generator().manual_seed(1)
-    text_mask = None
-    if padded:
-        text_mask = torch.ones(batch_size, 5, dtype=torch.bool)
-        text_mask[1, 3:] = False
-    return Clip(
-        hidden_states=torch.randn(batch_size, num_frames * TOKENS_PER_FRAME, num_channels, generator=generator),
-        token_ids=video_token_ids(SCHEDULE, num_frames),
-        text=torch.randn(batch_size, 5, 16, generator=generator),
-        text_mask=text_mask,
-        num_frames=num_frames,
-    )
-
-
-def make_model(**config):
-    torch.manual_seed(0)
-    return make_tiny_transformer(**config).requires_grad_(False)
-
-
-def run_at_once(model, clip, window=None, frame_keep=None, **kwargs):
-    """Teacher forcing, with the mask that training builds."""
-    ids = torch.cat([text_token_ids(clip.num_text_tokens), clip.token_ids])
-    mask = expected_mask(ids, ids, window=window, frame_keep=frame_keep, text_mask=clip.text_mask)
-    return model(
-        clip.hidden_states,
-        clip.token_ids,
-        encoder_hidden_states=clip.text,
-        encoder_attention_mask=clip.text_mask,
-        attention_mask=mask,
-        **kwargs,
-    ).sample
-
-
-def make_filled_cache(model, clip, window=None, num_frames="all", **kwargs):
-    cache = model.make_cache(
-        batch_size=len(clip.text),
-        text_length=clip.num_text_tokens,
-        tokens_per_frame=TOKENS_PER_FRAME,
-        num_frames=clip.num_frames if num_frames == "all" else num_frames,
-        window=window,
-    )
-    model.encode_text(clip.text, cache, clip.text_mask, **kwargs)
-    return cache
-
-
-@torch.no_grad()
-def run_map_by_map(model, clip, window=None, cache=None, attention_kwargs=None, num_frames="all"):
-    if cache is None:
-        cache = make_filled_cache(model, clip, window, num_frames, attention_kwargs=attention_kwargs)
-    logits = [
-        model(
-            clip.hidden_states[:, tokens],
-            clip.token_ids[tokens],
-            kv_cache=cache,
-            attention_kwargs=attention_kwargs,
-            return_dict=False,
-        )[0]
-        for _, _, tokens in clip.map_slices
-    ]
-    return torch.cat(logits, dim=1)
-
-
-def assert_same_logits(logits, expected):
-    """Up to 1e-5 on logits of unit scale: float32 sums in another order."""
-    assert logits.shape == expected.shape
-    error = (logits - expected).abs().max() / expected.std()
-    assert error <= 1e-5, f"logits differ by {error:.2e} of their scale"
-
-
-def assert_different(logits, other):
-    assert (logits - other).abs().max() > 1e-3 * other.std()
-
-
-@pytest.fixture
-def restored_attention_backend():
-    """`set_attention_backend` also sets the default of the process, and nothing else puts it back."""
-    backend = _AttentionBackendRegistry._active_backend
-    yield
-    _AttentionBackendRegistry._active_backend = backend
 
 
 # 1. Teacher forcing and cached decoding
@@ -497,7 +388,7 @@ def test_weights_for_training_from_scratch_shrink_with_depth_on_residual_branche
     assert all(torch.equal(value, first[key]) for key, value in model.state_dict().items())
 
 
-# 5. Attention processors and backends
+# 5. Attention
 
 
 def test_neighbouring_query_heads_share_a_key_value_head():
@@ -525,51 +416,6 @@ def test_fused_projections_change_nothing_and_can_be_undone(architecture):
     assert set(calls) == {"fused"}
     model.unfuse_qkv_projections()
     assert set(model.state_dict()) == keys
-    assert torch.equal(run_at_once(model, clip), expected)
-
-
-@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-def test_every_attention_call_goes_through_the_dispatcher_of_diffusers(fused, monkeypatch):
-    model, clip = make_model(), make_clip()
-    if fused:
-        model.fuse_qkv_projections()
-    calls = []
-    dispatch = transformer_videoar.dispatch_attention_fn
-    monkeypatch.setattr(
-        transformer_videoar,
-        "dispatch_attention_fn",
-        lambda *args, **kwargs: calls.append(1) or dispatch(*args, **kwargs),
-    )
-    run_map_by_map(model, clip)
-    assert len(calls) == len(model.blocks) * (1 + len(clip.map_slices))
-
-
-@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-@pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
-def test_attention_backends_agree(backend, fused, restored_attention_backend):
-    model, clip = make_model(num_layers=1), make_clip(num_frames=2, padded=True)
-    expected = run_at_once(model, clip)
-    if fused:
-        model.fuse_qkv_projections()
-    model.requires_grad_(False)  # the flex backend has no gradients on a CPU
-    model.set_attention_backend(backend)
-    assert model.blocks[0].attn.processor._attention_backend == backend
-    assert_same_logits(run_at_once(model, clip), expected)
-    assert_same_logits(run_map_by_map(model, clip), expected)
-
-
-def test_attention_processors_can_be_read_and_replaced():
-    model, clip = make_model(), make_clip()
-    assert list(model.attn_processors) == [f"blocks.{index}.attn.processor" for index in range(2)]
-    expected = run_at_once(model, clip)
-
-    class SilentProcessor(VideoARAttnProcessor):
-        def __call__(self, attn, hidden_states, *args, **kwargs):
-            return torch.zeros_like(hidden_states)
-
-    model.set_attn_processor(SilentProcessor())
-    assert_different(run_at_once(model, clip), expected)
-    model.set_attn_processor(VideoARAttnProcessor())
     assert torch.equal(run_at_once(model, clip), expected)
 
 
@@ -628,56 +474,7 @@ def test_gradient_checkpointing_does_not_disturb_cached_decoding():
     assert torch.equal(torch.cat([first, second], dim=1), expected[:, :5])
 
 
-# 8. LoRA
-
-
-def add_lora(model, adapter_name="default"):
-    peft = pytest.importorskip("peft")
-    targets = ["to_q", "to_k", "to_v", "to_out.0", "net.2"]
-    model.add_adapter(
-        peft.LoraConfig(r=4, lora_alpha=4, target_modules=targets, init_lora_weights=False), adapter_name=adapter_name
-    )
-    return model
-
-
-def test_lora_is_added_saved_loaded_fused_and_disabled(tmp_path):
-    model, clip = make_model(), make_clip()
-    base = run_at_once(model, clip)
-    add_lora(model)
-    adapted = run_at_once(model, clip)
-    assert_different(adapted, base)
-    model.save_lora_adapter(tmp_path)
-
-    model.disable_lora()
-    assert torch.equal(run_at_once(model, clip), base)
-    model.enable_lora()
-    assert torch.equal(run_at_once(model, clip), adapted)
-
-    loaded = make_model()
-    loaded.load_lora_adapter(tmp_path, prefix=None, use_safetensors=True)
-    assert torch.equal(run_at_once(loaded, clip), adapted)
-    loaded.fuse_lora()
-    assert_same_logits(run_at_once(loaded, clip), adapted)
-    loaded.unfuse_lora()
-    assert_same_logits(run_at_once(loaded, clip), adapted)
-    loaded.unload_lora()
-    assert_same_logits(run_at_once(loaded, clip), base)
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
-def test_the_scale_of_a_lora_reaches_text_and_maps_alike(scale):
-    model, clip = make_model(), make_clip()
-    base = run_at_once(model, clip)
-    adapted = run_at_once(add_lora(model), clip)
-    scaled = run_at_once(model, clip, attention_kwargs={"scale": scale})
-    assert_different(scaled, adapted)
-    if scale == 0:
-        assert_same_logits(scaled, base)
-    assert_same_logits(run_map_by_map(model, clip, attention_kwargs={"scale": scale}), scaled)
-    assert torch.equal(run_at_once(model, clip), adapted), "the scale was not put back"
-
-
-# 9. Saving, loading, casting
+# 8. Saving, loading, casting
 
 
 def test_saving_and_loading_gives_the_same_model(tmp_path):
@@ -718,22 +515,6 @@ def test_saving_and_loading_gives_the_same_model(tmp_path):
     assert torch.equal(run_at_once(loaded, clip), run_at_once(model, clip))
 
 
-def test_saving_in_shards_and_variants_and_loading_in_another_dtype(tmp_path):
-    model, clip = make_model(), make_clip()
-    model.save_pretrained(tmp_path, max_shard_size="20KB")
-    index = json.loads((tmp_path / "diffusion_pytorch_model.safetensors.index.json").read_text())
-    assert len(set(index["weight_map"].values())) > 1
-    assert torch.equal(
-        run_at_once(VideoARTransformer3DModel.from_pretrained(tmp_path), clip), run_at_once(model, clip)
-    )
-
-    model.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
-    loaded = VideoARTransformer3DModel.from_pretrained(tmp_path, variant="fp16", dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
-    with pytest.raises(OSError, match="ema"):
-        VideoARTransformer3DModel.from_pretrained(tmp_path, variant="ema")
-
-
 def test_half_precision_takes_float32_inputs_and_keeps_positions_exact():
     model, clip = make_model(), make_clip()
     expected = run_at_once(model, clip)
@@ -745,65 +526,7 @@ def test_half_precision_takes_float32_inputs_and_keeps_positions_exact():
     assert (cached - expected).abs().mean() < 0.05 * expected.std()
 
 
-@pytest.mark.parametrize(
-    ("storage_dtype", "compute_dtype"), [(torch.bfloat16, torch.float32), (torch.float8_e4m3fn, torch.bfloat16)]
-)
-def test_weights_can_be_stored_in_fewer_bits_than_they_compute_in(storage_dtype, compute_dtype):
-    model, clip = make_model(), make_clip()
-    expected = run_at_once(model, clip)
-    model.to(compute_dtype).enable_layerwise_casting(storage_dtype=storage_dtype, compute_dtype=compute_dtype)
-    assert model.blocks[0].attn.to_q.weight.dtype == storage_dtype
-    assert model.null_text.dtype == model.scale_embedding.weight.dtype == compute_dtype
-    logits, cached = run_at_once(model, clip), run_map_by_map(model, clip)
-    assert logits.dtype == cached.dtype == compute_dtype
-    # Three bits of mantissa in every weight.
-    assert (logits - expected).abs().mean() < 0.3 * expected.std()
-    assert (cached - logits).abs().mean() < 0.1 * expected.std()
-
-
-# 10. Placement and compilation
-
-
-@pytest.mark.parametrize(
-    "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}], ids=str
-)
-def test_group_offloading_serves_every_entry_point(options, tmp_path):
-    model, clip = make_model(), make_clip()
-    expected, null_text = run_map_by_map(model, clip), model.null_text_embeds(2, 5).clone()
-    # Groups on disk leave uninitialised memory behind: a weight that nobody brings back is noticed on a CPU too.
-    model.enable_group_offload(onload_device=torch.device("cpu"), offload_to_disk_path=str(tmp_path), **options)
-    assert torch.equal(model.null_text_embeds(2, 5), null_text)
-    assert torch.equal(run_map_by_map(model, clip), expected)
-
-
-def test_every_entry_point_runs_the_offload_hook_of_accelerate():
-    model, clip, calls = make_model(), make_clip(), []
-
-    class CountingHook(ModelHook):
-        def pre_forward(self, module, *args, **kwargs):
-            calls.append(module)
-            return args, kwargs
-
-    add_hook_to_module(model, CountingHook())
-    model.null_text_embeds(1, 3)
-    cache = make_filled_cache(model, clip)
-    model(clip.hidden_states[:, :1], clip.token_ids[:1], kv_cache=cache)
-    assert len(calls) == 3
-    remove_hook_from_module(model)
-
-
-@pytest.mark.parametrize("device_map", ["auto", "cpu", "partly_on_disk"])
-def test_a_device_map_places_the_model(device_map, tmp_path):
-    model, clip = make_model(), make_clip()
-    if device_map == "partly_on_disk":
-        device_map = dict.fromkeys((name.split(".")[0] for name in model.state_dict()), "cpu")
-        del device_map["blocks"]
-        device_map |= {"blocks.0": "cpu", "blocks.1": "disk", "text_embedder": "disk", "proj_out": "disk"}
-    model.save_pretrained(tmp_path / "model")
-    loaded = VideoARTransformer3DModel.from_pretrained(
-        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload"
-    )
-    assert_same_logits(run_map_by_map(loaded, clip), run_map_by_map(model, clip))
+# 9. Placement and compilation
 
 
 @pytest.mark.parametrize(
@@ -835,7 +558,7 @@ def test_later_frames_compile_no_further_graphs():
     torch.compiler.reset()
 
 
-# 11. Errors
+# 10. Errors
 
 
 @pytest.mark.parametrize(
@@ -883,7 +606,7 @@ def test_text_of_another_length_than_the_cache_is_refused():
         model.encode_text(clip.text[:, :4], cache)
 
 
-# 12. Documentation
+# 11. Documentation
 
 
 @pytest.mark.parametrize("name", ["__init__", "forward", "encode_text"])

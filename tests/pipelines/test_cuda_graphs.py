@@ -78,24 +78,12 @@ def pipelines():
     return make_tiny_pipeline(), make_recorded_pipeline()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"window": 1},
-        {"guidance_scale": 1.0},
-        {"prompt": ["a red circle", "a"]},
-        {"temperature": [0.5, 1.0], "top_p": 0.9},
-        {"height": 32},
-        {"refinements": [2, 1], "window": 1},
-    ],
-    ids=["plain", "window", "no guidance", "padded text", "sampling", "wide", "refined"],
-)
-def test_recorded_steps_give_the_same_video_in_the_first_call_and_in_later_ones(pipelines, arguments):
+def test_recorded_steps_give_the_same_videos_in_the_first_call_and_in_later_ones(pipelines):
     plain, recorded = pipelines
     for seed in (1, 2, 3):
-        expected = generate(plain, seed=seed, **arguments)
-        torch.testing.assert_close(generate(recorded, seed=seed, **arguments), expected, rtol=0, atol=0)
+        prompts = ["a red circle", "a"]  # padded
+        expected = generate(plain, prompts, seed, refinements=[2, 1], window=1)
+        assert torch.equal(generate(recorded, prompts, seed, refinements=[2, 1], window=1), expected)
 
 
 def test_a_second_call_records_nothing(pipelines):

@@ -4,9 +4,7 @@
 
 import copy
 import gc
-import importlib.util
 import inspect
-import json
 import random
 import re
 import warnings
@@ -16,15 +14,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from accelerate import cpu_offload
-from accelerate.hooks import CpuOffload
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry, attention_backend
 from diffusers.utils import export_to_video
 from diffusers.utils.torch_utils import randn_tensor
 
 from tests.tiny_components import make_tiny_pipeline
-from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARScheduler, VideoARTransformer3DModel
+from tests.tiny_videos import PROMPT, assert_close_pixels, load, make_generator, sample
+from videoar_pipelines import VideoARPipeline, VideoARScheduler
 from videoar_pipelines.models.quantization import (
     accumulate,
     bits_to_maps,
@@ -38,11 +34,9 @@ from videoar_pipelines.pipelines.refinement import FrameRefiner
 from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
 
 
-PROMPT = "a red circle moves to the right"
 OTHER_PROMPT = "a blue square"
 NUM_SCALES = 4  # of the latent grid 4x4
 NUM_STEPS = 3 * NUM_SCALES
-needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft")
 
 
 @pytest.fixture(scope="module")
@@ -63,58 +57,7 @@ def saved_pipeline(tmp_path_factory):
     return folder
 
 
-def make_generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def sample(pipe, prompt=PROMPT, seed=0, **arguments):
-    """Latents `(B, d, T, H', W')`."""
-    arguments = {"generator": make_generator(seed), "output_type": "latent"} | arguments
-    return pipe(prompt, **arguments).frames
-
-
-def assert_close_pixels(video, expected):
-    # Convolutions over other shapes may round differently.
-    torch.testing.assert_close(torch.as_tensor(video), torch.as_tensor(expected), atol=1e-5, rtol=0)
-
-
-def load(folder, **arguments):
-    pipe = VideoARPipeline.from_pretrained(folder, **arguments)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-# 1. Saving and loading
-
-
-def test_a_saved_pipeline_makes_the_same_videos(pipe, saved_pipeline):
-    loaded = load(saved_pipeline)
-    assert torch.equal(sample(loaded), sample(pipe))
-    for name, value in pipe.scheduler.config.items():
-        assert name.startswith("_") or loaded.scheduler.config[name] == value, name
-    for name, component in loaded.components.items():
-        if isinstance(component, torch.nn.Module):
-            assert not component.training, name
-
-
-def test_a_component_is_loaded_alone(pipe, saved_pipeline):
-    for name, component_class in (
-        ("transformer", VideoARTransformer3DModel),
-        ("vae", AutoencoderVideoAR),
-        ("scheduler", VideoARScheduler),
-    ):
-        loaded = component_class.from_pretrained(saved_pipeline, subfolder=name)
-        assert type(loaded) is type(getattr(pipe, name))
-    weights = pipe.vae.state_dict()
-    loaded = AutoencoderVideoAR.from_pretrained(saved_pipeline, subfolder="vae").state_dict()
-    assert all(torch.equal(loaded[key], weights[key]) for key in weights)
-
-
-def test_components_can_be_replaced_while_loading(pipe, saved_pipeline):
-    other = make_tiny_pipeline(seed=1)
-    loaded = load(saved_pipeline, transformer=other.transformer, scheduler=other.scheduler)
-    assert loaded.transformer is other.transformer and loaded.scheduler is other.scheduler
-    assert not torch.equal(sample(loaded), sample(pipe))
+# 1. Pipelines without some components
 
 
 def test_without_models_a_pipeline_still_encodes_text(pipe, saved_pipeline):
@@ -138,149 +81,7 @@ def test_without_text_encoder_and_tokenizer_a_pipeline_samples_latents_from_embe
         sample(sampler, None, prompt_embeds=embeds, refinements=[1])
 
 
-def test_a_whole_pipeline_runs_in_bfloat16(pipe, saved_pipeline):
-    half = load(saved_pipeline, dtype=torch.bfloat16)
-    for name in ("text_encoder", "vae", "transformer"):
-        assert {parameter.dtype for parameter in getattr(half, name).parameters()} == {torch.bfloat16}, name
-    assert sample(half, refinements=[1]).dtype == torch.float32
-    video = half(PROMPT, generator=make_generator()).frames
-    assert video.dtype == np.float32 and np.isfinite(video).all() and video.std() > 0.01
-
-
-def test_each_component_can_have_its_dtype(saved_pipeline):
-    mixed = load(saved_pipeline, dtype={"transformer": torch.bfloat16, "default": torch.float32})
-    assert (mixed.transformer.dtype, mixed.vae.dtype) == (torch.bfloat16, torch.float32)
-    assert np.isfinite(mixed(PROMPT, refinements=[1]).frames).all()
-
-
-def test_a_float32_pipeline_runs_under_autocast(pipe):
-    with torch.autocast("cpu", torch.bfloat16):
-        assert np.isfinite(pipe(PROMPT, generator=make_generator()).frames).all()
-
-
-def test_variants_and_shards_are_saved_and_loaded(own_pipe, tmp_path):
-    own_pipe.to(torch.float16).save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
-    assert all(".fp16" in path.name for path in tmp_path.rglob("*.safetensors"))
-    index = json.loads((tmp_path / "transformer/diffusion_pytorch_model.safetensors.index.fp16.json").read_text())
-    assert len(set(index["weight_map"].values())) > 1
-    loaded = load(tmp_path, variant="fp16", dtype=torch.float16)
-    weights = own_pipe.transformer.state_dict()
-    assert all(torch.equal(value, weights[key]) for key, value in loaded.transformer.state_dict().items())
-    with pytest.raises((OSError, ValueError), match="ema"):
-        VideoARPipeline.from_pretrained(tmp_path, variant="ema")
-
-
-def test_pipelines_can_share_their_components(pipe):
-    expected = sample(pipe)
-    for shared in (VideoARPipeline(**pipe.components), VideoARPipeline.from_pipe(pipe)):
-        shared.set_progress_bar_config(disable=True)
-        assert shared.transformer is pipe.transformer and shared.vae is pipe.vae
-        assert torch.equal(sample(shared), expected)
-
-
-# 2. Placement and memory savers
-
-
-def test_moving_and_casting_go_through_every_model(own_pipe):
-    own_pipe.to("meta")
-    assert own_pipe.device.type == "meta"
-    assert {own_pipe.text_encoder.device, own_pipe.vae.device, own_pipe.transformer.device} == {torch.device("meta")}
-
-
-@pytest.mark.parametrize("refinements", [[], [1]])
-def test_model_offload_runs_its_hooks_and_changes_nothing(pipe, own_pipe, monkeypatch, refinements):
-    expected = pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
-    calls, pre_forward = [], CpuOffload.pre_forward
-
-    def noted_pre_forward(hook, module, *args, **kwargs):
-        calls.append(type(module).__name__)
-        return pre_forward(hook, module, *args, **kwargs)
-
-    monkeypatch.setattr(CpuOffload, "pre_forward", noted_pre_forward)
-    own_pipe.enable_model_cpu_offload(device="cpu")
-    for _ in range(2):  # the second call finds everything put back
-        calls.clear()
-        video = own_pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
-        assert_close_pixels(video, expected)
-        assert list(dict.fromkeys(calls)) == ["T5EncoderModel", "VideoARTransformer3DModel", "AutoencoderVideoAR"]
-
-
-@pytest.mark.parametrize("is_interrupted", [False, True])
-def test_a_call_ends_by_freeing_the_offloaded_models(own_pipe, monkeypatch, is_interrupted):
-    def maybe_interrupt(pipeline, step, timestep, callback_kwargs):
-        assert not calls
-        pipeline._interrupt = is_interrupted
-        return callback_kwargs
-
-    calls = []
-    monkeypatch.setattr(own_pipe, "maybe_free_model_hooks", lambda: calls.append("freed"))
-    for output_type in ("np", "latent"):
-        calls.clear()
-        own_pipe(PROMPT, output_type=output_type, callback_on_step_end=maybe_interrupt)
-        assert calls == ["freed"]
-
-
-@pytest.mark.parametrize("refinements", [[], [1]])
-def test_sequential_offload_changes_nothing(pipe, own_pipe, refinements):
-    # What `enable_sequential_cpu_offload` does to every model; from a CPU to a CPU accelerate manages these two.
-    cpu_offload(own_pipe.transformer, "cpu")
-    cpu_offload(own_pipe.vae, "cpu")
-    expected = pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
-    for _ in range(2):
-        assert own_pipe.transformer.null_text.device.type == "meta"
-        assert own_pipe.vae.decoder.conv_out.weight.device.type == "meta"
-        video = own_pipe(PROMPT, refinements=refinements, generator=make_generator()).frames
-        assert_close_pixels(video, expected)
-
-
-@pytest.mark.parametrize(
-    "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}], ids=str
-)
-def test_group_offload_of_all_models_changes_nothing(pipe, own_pipe, tmp_path, options):
-    # Groups on disk leave uninitialised memory behind: a weight that nobody brings back is noticed on a CPU too.
-    own_pipe.enable_group_offload(
-        onload_device=torch.device("cpu"),
-        offload_to_disk_path=str(tmp_path),
-        exclude_modules="text_encoder",
-        **options,
-    )
-    assert own_pipe._execution_device == torch.device("cpu")
-    for refinements in ([], [1], [1]):
-        arguments = {"prompt": PROMPT, "refinements": refinements}
-        assert_close_pixels(
-            own_pipe(**arguments, generator=make_generator()).frames,
-            pipe(**arguments, generator=make_generator()).frames,
-        )
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "offload",
-    [
-        lambda pipe: pipe.enable_model_cpu_offload(),
-        lambda pipe: pipe.enable_sequential_cpu_offload(),
-        lambda pipe: pipe.enable_group_offload(onload_device=torch.device("cuda"), offload_type="leaf_level"),
-    ],
-    ids=["model", "sequential", "group"],
-)
-def test_offloading_from_a_gpu_changes_nothing(own_pipe, offload):
-    expected = sample(make_tiny_pipeline().to("cuda"))
-    offload(own_pipe)
-    for _ in range(2):
-        assert torch.equal(sample(own_pipe), expected)
-        assert np.isfinite(own_pipe(PROMPT, refinements=[1]).frames).all()
-
-
-@pytest.mark.parametrize("device_map", ["cpu", "balanced"])
-def test_a_device_map_places_a_pipeline(pipe, saved_pipeline, device_map):
-    assert torch.equal(sample(load(saved_pipeline, device_map=device_map)), sample(pipe))
-
-
-def test_float8_storage_of_the_transformer_runs(own_pipe):
-    own_pipe.to(torch.bfloat16)
-    own_pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
-    assert np.isfinite(own_pipe(PROMPT).frames).all()
-    assert own_pipe.transformer.blocks[0].ff.net[2].weight.dtype == torch.float8_e4m3fn
+# 2. Slices, tiles and compiled blocks
 
 
 def test_slicing_and_tiling_of_the_decoder_are_reached_through_the_pipeline(pipe, own_pipe):
@@ -295,19 +96,6 @@ def test_slicing_and_tiling_of_the_decoder_are_reached_through_the_pipeline(pipe
     assert np.abs(tiled - expected).mean() < 0.5 * expected.std()
 
 
-def test_attention_backends_are_chosen_for_a_pipeline_or_a_block_of_code(pipe, own_pipe):
-    expected, backend = sample(pipe), _AttentionBackendRegistry._active_backend
-    try:
-        for name in ("_native_math", "_native_flash"):
-            own_pipe.transformer.set_attention_backend(name)
-            assert torch.equal(sample(own_pipe), expected)
-        own_pipe.transformer.reset_attention_backend()
-    finally:
-        _AttentionBackendRegistry._active_backend = backend
-    with attention_backend("_native_math"):
-        assert torch.equal(sample(pipe), expected)
-
-
 def test_compiled_and_fused_blocks_make_the_same_video(pipe, own_pipe):
     own_pipe.transformer.fuse_qkv_projections()
     # The `eager` backend traces like any other and needs no C++ compiler.
@@ -316,91 +104,7 @@ def test_compiled_and_fused_blocks_make_the_same_video(pipe, own_pipe):
     torch.compiler.reset()
 
 
-def test_weights_quantised_by_torchao_run(saved_pipeline):
-    pytest.importorskip("torchao")
-    from diffusers import PipelineQuantizationConfig, TorchAoConfig
-    from torchao.quantization import Int8WeightOnlyConfig
-
-    quantization = PipelineQuantizationConfig(quant_mapping={"transformer": TorchAoConfig(Int8WeightOnlyConfig())})
-    quantised = load(saved_pipeline, quantization_config=quantization, dtype=torch.bfloat16)
-    assert np.isfinite(quantised(PROMPT).frames).all()
-
-
-# 3. LoRA
-
-
-def add_lora(pipe, adapter_name, seed):
-    from peft import LoraConfig
-
-    torch.manual_seed(seed)
-    config = LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v", "net.2"], init_lora_weights=False)
-    pipe.transformer.add_adapter(config, adapter_name=adapter_name)
-
-
-def save_lora(folder, seed):
-    from peft import get_peft_model_state_dict
-
-    pipe = make_tiny_pipeline()
-    add_lora(pipe, "default", seed)
-    layers = get_peft_model_state_dict(pipe.transformer)
-    VideoARPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
-    return sample(pipe)
-
-
-@needs_peft
-def test_lora_weights_are_saved_loaded_combined_fused_and_unloaded(pipe, own_pipe, tmp_path):
-    base = sample(pipe)
-    first, second = save_lora(tmp_path / "first", 1), save_lora(tmp_path / "second", 2)
-    assert not torch.equal(first, base) and not torch.equal(second, first)
-
-    own_pipe.load_lora_weights(tmp_path / "first", adapter_name="first")
-    assert torch.equal(sample(own_pipe), first)
-    own_pipe.load_lora_weights(tmp_path / "second", adapter_name="second")
-    own_pipe.set_adapters("second")
-    assert torch.equal(sample(own_pipe), second)
-    assert own_pipe.get_active_adapters() == ["second"]
-    assert own_pipe.get_list_adapters() == {"transformer": ["first", "second"]}
-    own_pipe.set_adapters(["first", "second"], adapter_weights=[0.7, 0.5])
-    both = sample(own_pipe)
-    assert not torch.equal(both, first) and not torch.equal(both, second)
-    own_pipe.disable_lora()
-    assert torch.equal(sample(own_pipe), base)
-    own_pipe.enable_lora()
-    assert torch.equal(sample(own_pipe), both)
-
-    own_pipe.set_adapters("first")
-    own_pipe.delete_adapters("second")
-    own_pipe.fuse_lora()
-    own_pipe.unload_lora_weights()
-    assert torch.equal(sample(own_pipe), first)
-    assert not any("lora" in name for name in own_pipe.transformer.state_dict())
-
-
-@needs_peft
-def test_the_scale_of_a_lora_is_an_argument_of_the_call(pipe, own_pipe, tmp_path):
-    adapted = save_lora(tmp_path, 1)
-    own_pipe.load_lora_weights(tmp_path)
-    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 0.0}), sample(pipe))
-    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 1.0}), adapted)
-    own_pipe.set_adapters("default_0", 0.5)
-    halved = sample(own_pipe)
-    own_pipe.set_adapters("default_0", 1.0)
-    assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 0.5}), halved)
-    assert not torch.equal(halved, adapted)
-
-
-# 4. Prompts, seeds and batches
-
-
-def test_a_video_alone_is_the_one_in_a_batch(pipe):
-    prompts = ["a red circle", PROMPT, "a"]  # of different lengths
-    embeds, _, mask, _ = pipe.encode_prompt(prompts)
-    assert not mask.all(dim=1)[0] and mask.all(dim=1)[1]
-    batch = sample(pipe, prompts, generator=[make_generator(seed) for seed in range(3)])
-    for index, prompt in enumerate(prompts):
-        assert torch.equal(sample(pipe, prompt, seed=index)[0], batch[index])
-        assert torch.equal(sample(pipe, [prompt], generator=[make_generator(index)])[0], batch[index])
-    assert not torch.equal(batch[0], batch[1])
+# 3. Prompts, seeds and batches
 
 
 def test_the_prompt_and_the_seed_decide_the_video(pipe):
@@ -475,7 +179,7 @@ def test_a_prompt_longer_than_the_transformer_takes_is_cut(pipe, caplog):
     assert "`max_sequence_length` = 16" in caplog.text
 
 
-# 5. Guidance and sampling
+# 4. Guidance and sampling
 
 
 def record_batch_sizes(pipe):
@@ -528,7 +232,7 @@ def test_sampling_options_of_the_scheduler_are_the_defaults(pipe, own_pipe):
     assert torch.equal(sample(own_pipe, temperature=1.0, top_p=1.0), sample(pipe))
 
 
-# 6. Sizes and outputs
+# 5. Sizes and outputs
 
 
 @pytest.mark.parametrize(
@@ -585,7 +289,7 @@ def test_noise_given_as_latents_takes_the_place_of_the_generator(pipe):
     torch.testing.assert_close(ones, torch.full_like(ones, NUM_SCALES * 8**-0.5))
 
 
-# 7. Refinement
+# 6. Refinement
 
 
 def record_maps(pipe, **arguments):
@@ -706,15 +410,6 @@ def test_refinement_is_an_option_of_the_scheduler_and_of_the_call(pipe, own_pipe
         sample(pipe, refinements=[4])
 
 
-@pytest.mark.parametrize("window", [None, 1])
-def test_a_refined_video_alone_is_the_one_in_a_batch(pipe, window):
-    arguments = {"refinements": [2, 1], "window": window, "num_frames": 13}
-    prompts = [PROMPT, OTHER_PROMPT]
-    together = sample(pipe, prompts, generator=[make_generator(0), make_generator(1)], **arguments)
-    for index, prompt in enumerate(prompts):
-        assert torch.equal(together[index : index + 1], sample(pipe, prompt, seed=index, **arguments))
-
-
 def test_steps_of_refinement_are_counted_and_called_back(pipe):
     calls = []
 
@@ -734,7 +429,7 @@ def test_videos_are_exported_with_the_tools_of_diffusers(pipe, tmp_path):
     assert (tmp_path / "video.mp4").stat().st_size > 0 and path.endswith("video.mp4")
 
 
-# 8. Callbacks
+# 7. Callbacks
 
 
 def test_a_callback_is_called_after_every_map(pipe):
@@ -888,7 +583,7 @@ def test_interrupting_the_first_frame_gives_it_unfinished(pipe):
     assert sample(pipe).shape == (1, 8, 3, 4, 4), "the next call is not interrupted"
 
 
-# 9. Calls leave nothing behind
+# 8. Calls leave nothing behind
 
 
 def test_calls_do_not_depend_on_earlier_ones(pipe):
@@ -945,7 +640,7 @@ def test_components_are_not_changed_by_a_call(pipe):
         assert all(torch.equal(new_weights[name][key], value) for key, value in weights[name].items())
 
 
-# 10. Manners
+# 9. Manners
 
 
 def test_a_call_prints_and_warns_nothing(pipe, capsys):
@@ -975,7 +670,7 @@ def test_every_argument_is_documented(name):
         assert ">>> video = pipe(" in documentation and "Returns:" in documentation
 
 
-# 11. Errors
+# 10. Errors
 
 
 @pytest.mark.parametrize(

@@ -198,26 +198,7 @@ def test_what_a_pipeline_returns_can_be_continued(pipe, text_pipe, output_type):
     assert len(result) == 2 and len(result[0]) == 9 and type(result) is type(video)
 
 
-def test_a_video_continued_alone_is_the_one_continued_in_a_batch(pipe):
-    videos = [make_video(5, seed=0), make_video(5, seed=1)]
-    prompts = [PROMPT, "a blue square"]
-    arguments = {"num_frames": 13, "window": 3, "output_type": "latent"}
-    batch = pipe(videos, prompts, generator=[generator(3), generator(4)], **arguments).frames
-    for index in range(2):
-        alone = pipe(videos[index], prompts[index], generator=generator(3 + index), **arguments).frames
-        assert torch.equal(alone[0], batch[index])
-
-
 # 3. Like the text pipeline
-
-
-@pytest.mark.parametrize("mode", [{}, {"window": 3}, {"reencode_at": 4}])
-def test_a_stream_gives_the_given_frames_first_and_then_the_video_of_a_call(pipe, mode):
-    arguments = {"prompt": PROMPT, "num_frames": 25, "output_type": "pt", **mode}
-    whole = pipe(make_video(9), generator=generator(), **arguments).frames
-    chunks = list(pipe.stream(make_video(9), generator=generator(), **arguments))
-    assert [chunk.shape[1] for chunk in chunks] == [1] + [4] * 6
-    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, atol=1e-5, rtol=0)
 
 
 def test_nothing_is_sampled_for_the_chunks_of_given_frames(pipe):

@@ -58,15 +58,6 @@ def test_a_long_video_is_decoded_in_parts(pipe):
     assert lengths == [5, 5, 3]
 
 
-@pytest.mark.parametrize("mode", [{}, {"window": 2}, {"window": 2, "refinements": [1, 2]}])
-def test_the_latents_of_a_stream_are_those_of_a_call_bit_for_bit(pipe, mode):
-    arguments = {"num_frames": 29, "output_type": "latent", **mode}
-    whole = pipe(PROMPT, generator=generator(), **arguments).frames
-    chunks = list(pipe.stream(PROMPT, generator=generator(), **arguments))
-    assert all(chunk.shape[2] == 1 for chunk in chunks)
-    assert torch.equal(torch.cat(chunks, dim=2), whole)
-
-
 @pytest.mark.parametrize("output_type", ["np", "pil"])
 def test_a_chunk_has_the_layout_of_a_video(pipe, output_type):
     arguments = {"num_frames": 5, "output_type": output_type, "num_videos_per_prompt": 2}
@@ -117,15 +108,6 @@ def test_a_stream_without_end_sees_as_far_back_as_a_clip_of_training_unless_told
     assert not torch.equal(default, first_latent_frames(window=1))
 
 
-def test_a_video_streamed_alone_is_the_one_streamed_in_a_batch(pipe):
-    prompts = ["a red circle", "a blue square moves to the left"]
-    arguments = {"num_frames": 9, "window": 1, "output_type": "latent"}
-    batch = list(pipe.stream(prompts, generator=[generator(3), generator(4)], **arguments))
-    for index, prompt in enumerate(prompts):
-        alone = list(pipe.stream(prompt, generator=generator(3 + index), **arguments))
-        assert torch.equal(torch.cat(alone, dim=2)[0], torch.cat(batch, dim=2)[index])
-
-
 def test_streams_and_calls_of_one_pipeline_may_take_turns(pipe):
     def open_stream():
         arguments = {"num_frames": 9, "guidance_scale": 4.0, "refinements": [2], "output_type": "pt"}
@@ -140,14 +122,6 @@ def test_streams_and_calls_of_one_pipeline_may_take_turns(pipe):
         next(other, None)
         pipe("green", num_frames=1, height=48, width=32, guidance_scale=2.0)
     assert torch.equal(torch.cat(disturbed, dim=1), torch.cat(undisturbed, dim=1))
-
-
-@pytest.mark.parametrize("mode", LONG_VIDEO_MODES)
-def test_decoding_may_overlap_sampling_without_changing_the_video(pipe, mode):
-    arguments = {"num_frames": 29, "output_type": "pt", **mode}
-    in_turns = list(pipe.stream(PROMPT, generator=generator(), **arguments))
-    overlapping = list(pipe.stream(PROMPT, generator=generator(), overlap_decoding=True, **arguments))
-    assert torch.equal(torch.cat(overlapping, dim=1), torch.cat(in_turns, dim=1))
 
 
 @pytest.mark.gpu

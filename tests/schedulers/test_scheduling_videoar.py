@@ -496,9 +496,8 @@ def test_a_configuration_without_meaning_is_refused(config, message):
 
 
 def test_a_schedule_that_does_not_end_in_its_grid_is_refused():
-    scheduler = VideoARScheduler(scale_schedules={"8x8": SCHEDULE})
     with pytest.raises(ValueError, match=r"`scale_schedule` ends in \(4, 4\) but the latents are \(8, 8\)"):
-        scheduler.get_scale_schedule(8, 8)
+        VideoARScheduler(scale_schedules={"8x8": SCHEDULE})
 
 
 def test_generators_that_do_not_match_the_batch_are_refused():

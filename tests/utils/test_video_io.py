@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import warnings
 from fractions import Fraction
 
 import av
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import PictureType
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.video_files import write_with_codec
 from videoar_pipelines.utils import (
@@ -18,6 +19,7 @@ from videoar_pipelines.utils import (
     save_contact_sheet,
     save_gif,
     save_video,
+    video_io,
 )
 
 
@@ -407,6 +409,47 @@ def test_an_image_is_upright_covered_and_cropped(tmp_path):
     image = load_image(tmp_path / "image.png", height=40, width=40)
     assert image.shape == (40, 40, 3) and image.dtype == np.uint8 and image.min() > 250
     assert load_image(tmp_path / "image.png", height=80, width=20)[:, 0].mean(axis=1).tolist() != [255.0] * 80
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 1), (1, 1_000_000), (12_000, 12_000)])
+def test_a_small_file_of_a_huge_picture_is_refused(tmp_path, size, monkeypatch):
+    Image.new("1", size).save(tmp_path / "huge.png")
+    if size == (12_000, 12_000):  # Pillow only warns of it
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("the picture was decoded"))
+    monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("the picture was resized"))
+    with warnings.catch_warnings(action="ignore"):
+        with pytest.raises(ValueError, match=r"huge.png'.* takes a picture of \d+x\d+ pixels, more than"):
+            load_image(tmp_path / "huge.png", height=128, width=128)
+
+
+def test_a_video_of_huge_frames_is_refused(tmp_path, monkeypatch):
+    save_video(make_flat_video(2, 32, 32), tmp_path / "video.mp4")
+    monkeypatch.setattr(video_io, "MAX_PIXELS", 1000)
+    with pytest.raises(ValueError, match="video.mp4' takes a picture of 32x32 pixels, more than 1000"):
+        load_video(tmp_path / "video.mp4")
+
+
+@pytest.mark.parametrize("fps", [float("inf"), float("nan")])
+def test_a_rate_that_is_none_is_refused_when_reading(tmp_path, fps):
+    save_video(make_flat_video(2, 32, 32), tmp_path / "video.mp4")
+    with pytest.raises(ValueError, match="`fps` must be positive"):
+        load_video(tmp_path / "video.mp4", fps=fps)
+    with VideoReader(tmp_path / "video.mp4") as reader, pytest.raises(ValueError, match="`fps` must be a positive"):
+        reader.read(fps=fps)
+
+
+def test_a_header_without_a_known_codec_is_an_error_that_names_the_file(tmp_path):
+    save_video(make_flat_video(2, 32, 32), tmp_path / "video.mp4")
+    content = (tmp_path / "video.mp4").read_bytes()
+    (tmp_path / "damaged.mp4").write_bytes(content.replace(b"avc1", b"zzzz"))
+    with pytest.raises(ValueError, match="damaged.mp4'"):
+        load_video(tmp_path / "damaged.mp4")
+
+
+def test_frames_of_sixteen_bits_are_refused_and_not_written_as_white(tmp_path):
+    images = [Image.fromarray(np.full((8, 8), 300, dtype=np.uint16))]
+    with pytest.raises(ValueError, match="`frames` has the mode 'I;16'"):
+        save_video(images, tmp_path / "video.mp4")
 
 
 def test_an_image_of_sixteen_bits_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,14 @@ class SkippedClips:
         self.max_share = max_share
         self.log_path = log_path
         self.descriptions = {}
+        self.reasons = {}
 
     def add(self, row: int, file: str, reason: str) -> None:
         """Lists a row, unless it is listed already."""
         if row in self.descriptions:
             return
         self.descriptions[row] = f"{file}: {reason}"
+        self.reasons[row] = reason
         if len(self.descriptions) <= _MAX_NAMED_FILES:
             logger.warning("Skipped %s: %s", file, reason)
         if self.log_path is not None:
@@ -83,10 +86,12 @@ class SkippedClips:
 
     def stop(self, amount: str) -> None:
         """Ends the run, naming files."""
+        kinds = Counter(reason.partition(":")[0] for reason in self.reasons.values())
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         named = "\n  ".join(list(self.descriptions.values())[-_MAX_NAMED_FILES:])
         listed = "" if self.log_path is None else f" All are listed in {self.log_path}."
         raise RuntimeError(
-            f"{len(self.descriptions)} clips could not be used, {amount}:\n  {named}\n{listed}".rstrip()
+            f"{len(self.descriptions)} clips could not be used, {amount} ({counts}):\n  {named}\n{listed}".rstrip()
         )
 
 

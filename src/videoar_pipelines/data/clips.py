@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CLIP_STARTS = ("random", "center")
 _PROBING_THREADS = 16
+# A video may be so much slower than the rate that is asked for: 29.97 frames per second do for 30.
+_RATE_TOLERANCE = 0.01
 
 
 class UnreadableClipError(Exception):
@@ -90,7 +92,9 @@ class ClipSettings:
     Args:
         num_frames (`int`): Pixel frames `F`.
         sizes (`tuple[tuple[int, int], ...]`): Heights and widths to choose from; a file gets the one nearest in proportions.
-        fps (`float`, *optional*): Frames per second to sample at; as many as the file has if `None`.
+        fps (`float`, *optional*):
+            Frames per second to sample at; as many as the file has if `None`. A video of fewer is not used: its frames would be
+            repeated, and a model would learn to stand still.
         frame_stride (`int`, defaults to 1): Without `fps`, take every so many-th frame.
         clip_start (`str`, defaults to `"random"`): `"random"`, another part of the video in every epoch; or `"center"`.
         seed (`int`, defaults to 0): Of random starts.
@@ -127,8 +131,12 @@ class ClipSettings:
             draw (`int`): How often the row had been taken before.
 
         Raises:
-            [`UnreadableClipError`]: The video is too short.
+            [`UnreadableClipError`]: The video is too short, or has fewer frames per second than are asked for.
         """
+        if self.fps is not None and source_fps < self.fps * (1 - _RATE_TOLERANCE):
+            raise UnreadableClipError(
+                f"too slow: {source_fps:.4g} frames per second, but {self.fps:g} are asked for (`fps`)"
+            )
         step = self.frame_stride if self.fps is None else source_fps / self.fps
         # The last moment takes the frame nearest to it, so it may come half a frame after the last one.
         latest = int(num_source_frames - 0.5 - (self.num_frames - 1) * step)

@@ -10,8 +10,11 @@ cannot be used are remembered with the reason.
 import csv
 import hashlib
 import json
+import logging
 import os
 import re
+import reprlib
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +24,18 @@ import fsspec
 import numpy as np
 
 
+logger = logging.getLogger(__name__)
+
+# The share of a manifest without a `split` column that is held out, where a run validates on it.
+HELD_OUT_SHARE = 0.05
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
+# Larger sizes than this are no pictures.
+_LARGEST_SIDE = 2**20
+_LONGEST_CSV_FIELD = 2**31 - 1
+_csv_limit_lock = threading.Lock()
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 80
 # What undecodable bytes were replaced by, and halves of characters beyond U+FFFF, which JSON can hold.
 _NO_TEXT = re.compile("[\ufffd\ud800-\udfff]")
 MANIFEST_NAMES = tuple(f"{stem}{suffix}" for stem in ("manifest", "metadata") for suffix in MANIFEST_SUFFIXES)
@@ -106,6 +119,8 @@ def read_manifest(
     caption_column: str = "caption",
     split: str = "train",
     condition_columns: Sequence[str] = (),
+    needs_captions: bool = True,
+    holds_out: bool = False,
 ) -> MediaTable:
     """
     Reads a manifest: one row for each video or image.
@@ -121,6 +136,12 @@ def read_manifest(
         condition_columns (`Sequence[str]`, defaults to none):
             Columns of frame conditions: for every latent frame of the clip a number (a label) or a list of numbers, all of one
             length. In CSV the cell holds them as JSON, `[[0.5, 1], [0.2, 0]]`.
+        needs_captions (`bool`, defaults to `True`):
+            Whether a row without a readable caption, or a manifest without that column, is of no use. Else its caption is empty.
+        holds_out (`bool`, defaults to `False`):
+            Whether a manifest without a `split` column has a validation split, the files whose names hash below
+            `HELD_OUT_SHARE` (or lowest, if none does), so that a run can validate on files that it does not train on. A file
+            keeps its split when others come and go. The log says so.
 
     Returns:
         [`MediaTable`]: Rows without a file, with a caption that is no readable text, or with other frame conditions than that
@@ -135,7 +156,8 @@ def read_manifest(
         raise ValueError(f"The manifest {path!r} must be one of {', '.join(MANIFEST_SUFFIXES)}.")
     columns, rows = readers[suffix](path)
 
-    flags_and_columns = [("file_column", file_column), ("caption_column", caption_column)]
+    flags_and_columns = [("file_column", file_column)]
+    flags_and_columns += [("caption_column", caption_column)] if needs_captions else []
     flags_and_columns += [("condition_columns", column) for column in condition_columns]
     for flag, column in flags_and_columns:
         if rows and column not in columns:
@@ -144,6 +166,8 @@ def read_manifest(
             )
     if "split" in columns:
         rows = [(line, row) for line, row in rows if isinstance(row, str) or row.get("split") == split]
+    elif holds_out:
+        rows = _rows_of_split(rows, file_column, split, path)
     elif split != "train":
         raise ValueError(
             f"The manifest {path!r} has no column 'split' to find its {split!r} rows by: add one, or ask for the split 'train'."
@@ -155,7 +179,9 @@ def read_manifest(
     conditions = {}
     for number, (line, row) in enumerate(rows):
         parsed = {} if isinstance(row, str) else {name: _to_condition(row.get(name)) for name in condition_columns}
-        problem = row if isinstance(row, str) else _find_problem(row, file_column, caption_column, parsed)
+        problem = row
+        if not isinstance(row, str):
+            problem = _find_problem(row, file_column, caption_column if needs_captions else None, parsed)
         if problem is not None:
             unusable[number] = problem
             file = None if isinstance(row, str) else row.get(file_column)
@@ -166,7 +192,8 @@ def read_manifest(
             sizes.append((0, 0))
         else:
             files.append(join_path(folder, row[file_column]))
-            captions.append(row[caption_column].strip())
+            caption = row.get(caption_column)
+            captions.append(caption.strip() if isinstance(caption, str) and _is_text(caption) else "")
             conditions[number] = parsed
             sizes.append((_to_size(row.get("height")), _to_size(row.get("width"))))
     table = make_media_table(files, captions, np.array(sizes, dtype=np.int32), unusable)
@@ -201,9 +228,15 @@ def _read_lines(path: str) -> Iterator[str]:
 
 
 def _read_csv(path: str) -> tuple[set[str], Rows]:
-    reader = csv.DictReader(_read_lines(path))
-    rows = [(reader.line_num, row) for row in reader]
-    return set(reader.fieldnames or ()), rows
+    # The csv module refuses fields over 131,072 characters, and only knows one limit for the whole process.
+    with _csv_limit_lock:
+        limit = csv.field_size_limit(_LONGEST_CSV_FIELD)
+        try:
+            reader = csv.DictReader(_read_lines(path))
+            rows = [(reader.line_num, row) for row in reader]
+            return set(reader.fieldnames or ()), rows
+        finally:
+            csv.field_size_limit(limit)
 
 
 def _read_jsonl(path: str) -> tuple[set[str], Rows]:
@@ -213,7 +246,7 @@ def _read_jsonl(path: str) -> tuple[set[str], Rows]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits, or endless nesting
             row = f"the line is not valid JSON: {error}"
         else:
             row = row if isinstance(row, dict) else "the line is not a JSON object"
@@ -234,16 +267,39 @@ def _read_parquet(path: str) -> tuple[set[str], Rows]:
         return set(table.column_names), list(enumerate(table.to_pylist(), start=1))
 
 
+def _rows_of_split(rows: Rows, file_column: str, split: str, path: str) -> Rows:
+    """The rows of a split that the hashes of the files decide; rows without a file are for training."""
+
+    def position(row: dict[str, Any] | str) -> float:
+        file = None if isinstance(row, str) else row.get(file_column)
+        if not isinstance(file, str):
+            return 1.0
+        return int.from_bytes(hashlib.sha256(file.encode("utf-8", "replace")).digest()[:4]) / 2**32
+
+    positions = [position(row) for _, row in rows]
+    bound = max(HELD_OUT_SHARE, min(positions, default=0.0) + 2.0**-33)
+    chosen = [row for row, place in zip(rows, positions) if (place < bound) == (split == "validation")]
+    logger.info(
+        "The manifest %s has no column 'split': the hashes of the files hold out %d of %d rows for validation.",
+        path,
+        sum(place < bound for place in positions),
+        len(rows),
+    )
+    return chosen
+
+
 def _find_problem(
-    row: dict[str, Any], file_column: str, caption_column: str, conditions: dict[str, np.ndarray | str]
+    row: dict[str, Any], file_column: str, caption_column: str | None, conditions: dict[str, np.ndarray | str]
 ) -> str | None:
-    file, caption = row.get(file_column), row.get(caption_column)
+    file = row.get(file_column)
     if not isinstance(file, str) or not file.strip() or not _is_text(file):
-        return f"no file in the column {file_column!r}: {file!r}"
-    if not isinstance(caption, str) or not caption.strip():
-        return f"no caption in the column {caption_column!r}: {caption!r}"
-    if not _is_text(caption):
-        return f"the caption is not valid UTF-8 text: {caption!r}"
+        return f"no file in the column {file_column!r}: {_shorten.repr(file)}"
+    if caption_column is not None:
+        caption = row.get(caption_column)
+        if not isinstance(caption, str) or not caption.strip():
+            return f"no caption in the column {caption_column!r}: {_shorten.repr(caption)}"
+        if not _is_text(caption):
+            return f"the caption is not valid UTF-8 text: {_shorten.repr(caption)}"
     for name, values in conditions.items():
         if isinstance(values, str):
             return f"the column {name!r} holds {values}"
@@ -254,12 +310,12 @@ def _to_condition(cell: Any) -> np.ndarray | str:
     """The frame conditions `(T, c)` in a cell, or why they cannot be read."""
     try:
         values = np.array(json.loads(cell) if isinstance(cell, str) else cell, dtype=np.float32)
-    except (TypeError, ValueError):
-        return f"no list of numbers, or of lists of numbers, of one length: {cell!r}"
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return f"no list of numbers, or of lists of numbers, of one length: {_shorten.repr(cell)}"
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
-        return f"no list of finite numbers, or of lists of them: {cell!r}"
+        return f"no list of finite numbers, or of lists of them: {_shorten.repr(cell)}"
     return values
 
 
@@ -287,6 +343,7 @@ def _is_text(string: str) -> bool:
 
 def _to_size(value: Any) -> int:
     try:
-        return max(0, int(value))
-    except (TypeError, ValueError):
+        size = int(value)
+    except (TypeError, ValueError, OverflowError):
         return 0
+    return size if 0 < size <= _LARGEST_SIDE else 0

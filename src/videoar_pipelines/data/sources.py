@@ -109,7 +109,11 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HEIGHTxWIDTH",
         help="Instead of one size, several: every file gets the one that is nearest to its proportions.",
     )
-    group.add_argument("--fps", type=float, help="Frames per second to sample videos at; as stored if not given.")
+    group.add_argument(
+        "--fps",
+        type=float,
+        help="Frames per second to sample videos at; as stored if not given. Slower videos are skipped.",
+    )
     group.add_argument("--frame_stride", type=int, help="Instead of --fps, take every so many-th frame (default: 1).")
     group.add_argument(
         "--clip_start", choices=CLIP_STARTS, help="Which part of a longer video a clip is (default: random)."
@@ -280,7 +284,10 @@ def _find_manifest(folder: str) -> str | None:
 
 
 def read_table(args: argparse.Namespace, split: str) -> MediaTable:
-    """The files that `--data` names, of a manifest or of UCF-101."""
+    """
+    The files that `--data` names, of a manifest or of UCF-101. A script that reads no captions sets `args.needs_captions` to
+    `False`, one that validates on the data that it trains on sets `args.holds_out`: see [`manifest.read_manifest`].
+    """
     kind = find_kind(args.data)
     _check_flags(args, kind)
     if kind == "ucf101":
@@ -290,7 +297,13 @@ def read_table(args: argparse.Namespace, split: str) -> MediaTable:
     is_file = args.data.partition("::")[0].lower().endswith(MANIFEST_SUFFIXES)
     path = args.data if is_file else _find_manifest(args.data)
     return read_manifest(
-        path, args.file_column or "file", args.caption_column or "caption", split, args.condition_columns or ()
+        path,
+        args.file_column or "file",
+        args.caption_column or "caption",
+        split,
+        args.condition_columns or (),
+        needs_captions=getattr(args, "needs_captions", True),
+        holds_out=getattr(args, "holds_out", False),
     )
 
 

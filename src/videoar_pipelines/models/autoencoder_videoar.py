@@ -36,6 +36,7 @@ from .causal_convolutions import (
     make_norm,
     number_causal_convolutions,
 )
+from .config_checks import check_kinds, check_positive_integers
 from .quantization import (
     MultiScaleBitwiseQuantizer,
     QuantizerOutput,
@@ -353,7 +354,19 @@ class AutoencoderVideoAR(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
         resampling: str = "conv",
     ):
         super().__init__()
+        lists = ["block_out_channels", "temporal_kernel_sizes", "temporal_downsample"]
+        check_kinds(self.config, lists, tuple, list)
+        counts = [
+            *("in_channels", "out_channels", "latent_channels", "layers_per_block", "decoder_layers_per_block"),
+            *("patch_size", "temporal_patch_size", "norm_num_groups"),
+        ]
+        check_kinds(self.config, counts, int)
+        check_positive_integers(self.config, [*counts, "block_out_channels", "temporal_kernel_sizes"])
         num_levels = len(block_out_channels)
+        if num_levels == 0:
+            raise ValueError("`block_out_channels` must have one level at least, got none.")
+        if not all(isinstance(strided, bool) for strided in temporal_downsample):
+            raise ValueError(f"`temporal_downsample` must be booleans, got {temporal_downsample}.")
         if len(temporal_kernel_sizes) != num_levels + 1:
             raise ValueError(
                 f"`temporal_kernel_sizes` needs one entry per level of `block_out_channels` and one for the middle, "
@@ -374,6 +387,11 @@ class AutoencoderVideoAR(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
             raise ValueError(f"`norm_type` must be 'group_norm' or 'rms_norm', got {norm_type!r}.")
         if resampling not in ("conv", "residual"):
             raise ValueError(f"`resampling` must be 'conv' or 'residual', got {resampling!r}.")
+
+        if norm_type == "group_norm" and any(channels % norm_num_groups for channels in block_out_channels):
+            raise ValueError(
+                f"`norm_num_groups` must divide all of `block_out_channels` {tuple(block_out_channels)}, got {norm_num_groups}."
+            )
 
         shared = {
             "block_out_channels": block_out_channels,

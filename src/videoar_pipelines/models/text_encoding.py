@@ -8,6 +8,7 @@ a model sees the same states of the same words everywhere. Guidance and the lear
 import html
 import math
 import re
+import threading
 
 import torch
 import torch.nn as nn
@@ -16,6 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 
 logger = logging.get_logger(__name__)
+
+# A fast tokenizer sets padding and truncation on itself for every call: two threads at once would get each other's.
+_TOKENIZER_LOCK = threading.Lock()
 
 
 def clean_prompt(prompt: str) -> str:
@@ -68,16 +72,16 @@ def encode_text(
         `(B, N)`, `False` at padding.
     """
     prompts = [clean_prompt(prompt) for prompt in prompts]
-    padded_length = max_sequence_length
-    if padding == "rounded":
-        ids = tokenizer(prompts, max_length=max_sequence_length, truncation=True).input_ids
-        padding = "max_length"
-        padded_length = padded_text_length(max(map(len, ids)), max_sequence_length, length_divisor)
-    inputs = tokenizer(prompts, padding=padding, max_length=padded_length, truncation=True, return_tensors="pt").to(
-        device or next(text_encoder.parameters()).device
-    )
-    if warns_of_cuts:
-        _warn_of_cuts(tokenizer, prompts, max_sequence_length)
+    with _TOKENIZER_LOCK:
+        padded_length = max_sequence_length
+        if padding == "rounded":
+            ids = tokenizer(prompts, max_length=max_sequence_length, truncation=True).input_ids
+            padding = "max_length"
+            padded_length = padded_text_length(max(map(len, ids)), max_sequence_length, length_divisor)
+        inputs = tokenizer(prompts, padding=padding, max_length=padded_length, truncation=True, return_tensors="pt")
+        if warns_of_cuts:
+            _warn_of_cuts(tokenizer, prompts, max_sequence_length)
+    inputs = inputs.to(device or next(text_encoder.parameters()).device)
     states = text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state  # (B, N, C)
     return states, inputs.attention_mask.bool()
 

@@ -25,6 +25,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
+from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import VideoARKVCache, VideoARKVLayerCache
 from .packed_linear import pack_linear_layers
 from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
@@ -406,6 +407,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         frame_conditions: dict[str, dict] | None = None,
     ):
         super().__init__()
+        self._check_config()
         dim = num_attention_heads * attention_head_dim
         key_value_heads = num_key_value_heads or num_attention_heads
         if num_attention_heads % key_value_heads != 0:
@@ -417,7 +419,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         if rope_type not in ("multiscale_temporal", "1d"):
             raise ValueError(f"`rope_type` must be 'multiscale_temporal' or '1d', got {rope_type!r}.")
         for name, arguments in (frame_conditions or {}).items():
-            if list(arguments) not in (["vector_size"], ["num_labels"]):
+            if not isinstance(arguments, dict) or list(arguments) not in (["vector_size"], ["num_labels"]):
                 raise ValueError(
                     f"`frame_conditions[{name!r}]` must be {{'vector_size': c}} or {{'num_labels': n}}, got {arguments}."
                 )
@@ -454,6 +456,29 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         self.proj_out = nn.Linear(dim, out_channels)
 
         self.gradient_checkpointing = False
+
+    def _check_config(self) -> None:
+        config = self.config
+        counts = [
+            *(
+                "in_channels",
+                "out_channels",
+                "num_layers",
+                "num_attention_heads",
+                "attention_head_dim",
+                "text_embed_dim",
+            ),
+            *("max_text_length", "max_scales", "sample_height", "sample_width", "sample_frames"),
+        ]
+        check_kinds(config, counts, int)
+        check_positive_integers(config, [*counts, "num_key_value_heads", "intermediate_size"])
+        check_positive_integers(config, ["max_text_distance"], least=0)
+        check_numbers(config, ["norm_eps"], 0, 1)
+        check_numbers(config, ["rope_theta"], 1, 1e12)
+        check_kinds(config, ["qk_norm"], bool)
+        check_kinds(config, ["frame_conditions"], dict, type(None))
+        if config.attention_head_dim % 2 != 0:
+            raise ValueError(f"`attention_head_dim` must be even, got {config.attention_head_dim}.")
 
     def compile_repeated_blocks(self, *args, **kwargs) -> None:
         """

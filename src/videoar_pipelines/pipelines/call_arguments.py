@@ -4,6 +4,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 
+LONGEST = 1_000_000  # latent frames of a window, or between two re-encodings
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
@@ -156,7 +158,9 @@ def check_integer(name: str, value: Any, least: int | None = None, most: int | N
             hint = f" Pass {int(value)}, without quotes."
         raise ValueError(f"`{name}` has to be an integer, got {value!r}.{hint}")
     if (least is not None and value < least) or (most is not None and value > most):
-        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        bounds = f"at least {least}" if most is None else f"at most {most}"
+        if least is not None and most is not None:
+            bounds = f"between {least} and {most}"
         raise ValueError(f"`{name}` has to be {bounds}, got {value}.")
 
 
@@ -192,6 +196,63 @@ def num_latent_frames(num_frames: int, ratio: int) -> int:
     return math.ceil(num_frames / ratio)
 
 
+def check_attention_kwargs(attention_kwargs: Any) -> None:
+    """
+    Raises:
+        `ValueError`: `attention_kwargs` is anything but `{"scale": s}`, which is all that the transformer reads.
+    """
+    if attention_kwargs is None:
+        return
+    if not isinstance(attention_kwargs, dict):
+        raise ValueError(f"`attention_kwargs` has to be a dictionary, got {attention_kwargs!r}.")
+    unknown = [key for key in attention_kwargs if key != "scale"]
+    if unknown:
+        raise ValueError(f"`attention_kwargs` may only have 'scale', the strength of LoRA layers, got {unknown}.")
+    scale = attention_kwargs.get("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not abs(scale) <= sys.float_info.max:
+        raise ValueError(f"`attention_kwargs['scale']` has to be a finite number, got {scale!r}.")
+
+
+def check_callback(callback: Any, tensor_inputs: Any) -> None:
+    """
+    Raises:
+        `ValueError`: The callback cannot be called, or asks for tensors that there are not.
+    """
+    if callback is not None and not callable(callback):
+        raise ValueError(f"`callback_on_step_end` has to be a function or a `PipelineCallback`, got {callback!r}.")
+    if not isinstance(tensor_inputs, (list, tuple)):
+        raise ValueError(f"`callback_on_step_end_tensor_inputs` has to be a list of names, got {tensor_inputs!r}.")
+    unknown = [name for name in tensor_inputs if name not in CALLBACK_TENSORS]
+    if unknown:
+        raise ValueError(
+            f"`callback_on_step_end_tensor_inputs` has to be in {list(CALLBACK_TENSORS)}, but found {unknown}."
+        )
+
+
+def check_callback_outputs(outputs: Any, tensors: dict[str, torch.Tensor | None]) -> None:
+    """
+    What a callback returned, where `tensors` are what it may replace.
+
+    Raises:
+        `ValueError`: It is no dictionary, or holds a tensor of another kind or shape.
+    """
+    if not isinstance(outputs, dict):
+        raise ValueError(
+            f"`callback_on_step_end` has to return a dictionary of the tensors that it replaces, `{{}}` for none, got {outputs!r}."
+        )
+    for name, tensor in tensors.items():
+        new = outputs.get(name, tensor)
+        if new is tensor:
+            continue
+        if tensor is None or not _is_float_tensor(new) or new.shape != tensor.shape:
+            expected = (
+                "nothing: guidance is off" if tensor is None else f"a float tensor of shape {tuple(tensor.shape)}"
+            )
+            raise ValueError(f"`callback_on_step_end` has to return as `{name}` {expected}, got {describe(new)}.")
+        if not torch.isfinite(new).all():
+            raise ValueError(f"`callback_on_step_end` returned `{name}` with values that are not finite.")
+
+
 # 2. Groups of arguments
 
 
@@ -212,7 +273,7 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
                 f"The smallest that works is {num_given_frames + ratio}."
             )
     if window is not None:
-        check_integer("window", window)
+        check_integer("window", window, most=LONGEST)
         if window < 1:
             raise ValueError(f"`window` has to be at least 1 latent frame, or `None` for all, got {window}.")
     if reencode_at is None and context_frames is not None:
@@ -221,7 +282,7 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
         )
     contexts = {f"`{arguments.given_name}`": num_given_frames}
     if reencode_at is not None:
-        check_integer("reencode_at", reencode_at)
+        check_integer("reencode_at", reencode_at, most=LONGEST)
         if reencode_at < 2:
             raise ValueError(
                 f"`reencode_at` has to be at least 2 latent frames (one of context and a new one), got {reencode_at}."
@@ -243,9 +304,12 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
                 )
 
 
-def check_text(arguments: TextArguments, has_text_encoder: bool, width: int, longest: int) -> None:
+def check_text(
+    arguments: TextArguments, has_text_encoder: bool, width: int | None = None, longest: int | None = None
+) -> None:
     """
-    Prompts and text states, for a transformer that reads states of `width` and at most `longest` tokens.
+    Prompts and text states, for a transformer that reads states of `width` and at most `longest` tokens; any where these are
+    `None`.
 
     Raises:
         `ValueError`: Some are missing, too many, or of another kind, number or shape.
@@ -271,11 +335,8 @@ def check_text(arguments: TextArguments, has_text_encoder: bool, width: int, lon
                 f"`{name}_attention_mask` belongs to `{name}_embeds`, which were not passed; the mask of `{name}` is made with it. "
                 "Drop the mask."
             )
-        if mask is not None and (not isinstance(mask, torch.Tensor) or mask.shape != embeds.shape[:2]):
-            raise ValueError(
-                f"`{name}_attention_mask` has to be a tensor of the shape {tuple(embeds.shape[:2])} of `{name}_embeds`, got "
-                f"{tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask)}."
-            )
+        if mask is not None:
+            _check_mask(f"{name}_attention_mask", mask, f"{name}_embeds", tuple(embeds.shape[:2]))
     num_prompts = arguments.num_prompts
     if isinstance(negative_prompt, list) and len(negative_prompt) != num_prompts:
         raise ValueError(
@@ -301,21 +362,49 @@ def _check_texts(name: str, texts: Any) -> None:
             raise ValueError(f"`{name}` has to be of type `str` or `list[str]`, but `{name}[{index}]` is {text!r}.")
 
 
-def _check_states(name: str, embeds: Any, width: int, longest: int) -> None:
-    if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point() or embeds.ndim != 3:
-        got = (
-            f"{embeds.dtype} of shape {tuple(embeds.shape)}" if isinstance(embeds, torch.Tensor) else str(type(embeds))
-        )
-        raise ValueError(f"`{name}` has to be a float tensor (batch, tokens, {width}), got {got}.")
-    if embeds.shape[2] != width or 0 in embeds.shape:
-        raise ValueError(f"`{name}` has to be (batch, tokens, {width}), got {tuple(embeds.shape)}.")
-    if embeds.shape[1] > longest:
+def _is_float_tensor(value: Any) -> bool:
+    """Whether `value` is a tensor of floats that can be looked at."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.layout == torch.strided
+        and value.device.type != "meta"
+    )
+
+
+def describe(value: Any) -> str:
+    """A tensor's kind and shape, for an error."""
+    if not isinstance(value, torch.Tensor):
+        return str(type(value))
+    kind = str(value.dtype) if value.layout == torch.strided else f"{value.dtype}, {value.layout}"
+    return f"{kind} of shape {tuple(value.shape)} on {str(value.device)!r}"
+
+
+def _check_states(name: str, embeds: Any, width: int | None, longest: int | None) -> None:
+    expected = f"(batch, tokens, {width or 'width'})"
+    if not _is_float_tensor(embeds) or embeds.ndim != 3:
+        raise ValueError(f"`{name}` has to be a float tensor {expected}, got {describe(embeds)}.")
+    if embeds.shape[2] != (width or embeds.shape[2]) or 0 in embeds.shape:
+        raise ValueError(f"`{name}` has to be {expected}, got {tuple(embeds.shape)}.")
+    if longest is not None and embeds.shape[1] > longest:
         raise ValueError(
             f"`{name}` has {embeds.shape[1]} tokens, the longest text of this model is {longest} tokens: lower "
             "`max_sequence_length` where they are made."
         )
     if not torch.isfinite(embeds).all():
         raise ValueError(f"`{name}` holds values that are not finite.")
+
+
+def _check_mask(name: str, mask: Any, embeds_name: str, shape: tuple[int, int]) -> None:
+    if not isinstance(mask, torch.Tensor) or mask.layout != torch.strided or tuple(mask.shape) != shape:
+        raise ValueError(f"`{name}` has to be a tensor of the shape {shape} of `{embeds_name}`, got {describe(mask)}.")
+    if mask.device.type == "meta" or not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"`{name}` has to hold 1 (or `True`) at text and 0 at padding, got {mask}.")
+    mask = mask.bool()
+    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError(
+            f"`{name}` has to hold the text first, one token at least, and the padding after it, got {mask.int().tolist()}."
+        )
 
 
 def check_generator(generator: Any, num_videos: int) -> None:
@@ -344,6 +433,8 @@ def check_noise(noise: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(noise, torch.Tensor) or tuple(noise.shape) != shape:
         got = tuple(noise.shape) if isinstance(noise, torch.Tensor) else type(noise)
         raise ValueError(f"`latents` has to have the shape {shape}, got {got}.")
+    if not _is_float_tensor(noise):
+        raise ValueError(f"`latents` has to hold floats, as from `torch.rand`, got {describe(noise)}.")
     lowest, highest = noise.min().item(), noise.max().item()
     if not (lowest >= 0 and highest <= 1):  # written so that NaN is refused as well
         raise ValueError(

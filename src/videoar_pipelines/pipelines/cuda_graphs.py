@@ -173,14 +173,16 @@ class CUDAGraphRunner(EagerRunner):
         self.max_caches = max_caches
         # Two recorders, since steps and decoder may run at the same time and must not share their memory.
         self.steps, self.decoder = CUDAGraphRecorder(), CUDAGraphRecorder()
+        self._lock = threading.Lock()
         self._idle: list[VideoARKVCache] = []
         self._shapes: weakref.WeakKeyDictionary[VideoARKVCache, Hashable] = weakref.WeakKeyDictionary()
 
     def lend_cache(self, transformer: VideoARTransformer3DModel, **arguments) -> VideoARKVCache:
         shape = (transformer, weight_addresses(transformer), tuple(sorted(arguments.items())))
-        for kv_cache in self._idle:
-            if self._shapes[kv_cache] == shape:
-                self._idle.remove(kv_cache)
+        with self._lock:
+            index = next((i for i, kv_cache in enumerate(self._idle) if self._shapes[kv_cache] == shape), None)
+            if index is not None:
+                kv_cache = self._idle.pop(index)
                 kv_cache.clear()
                 return kv_cache
         with torch.inference_mode(False):  # or calls outside of inference mode could not write to it
@@ -189,8 +191,9 @@ class CUDAGraphRunner(EagerRunner):
         return kv_cache
 
     def take_back(self, kv_cache: VideoARKVCache) -> None:
-        self._idle.append(kv_cache)
-        del self._idle[: -self.max_caches]
+        with self._lock:
+            self._idle.append(kv_cache)
+            del self._idle[: -self.max_caches]
 
     def run(self, kv_cache: VideoARKVCache, key: Hashable, function: Callable[..., Any], *inputs: Any) -> Any:
         cursor = kv_cache.cursor

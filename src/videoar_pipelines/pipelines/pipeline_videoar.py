@@ -32,6 +32,9 @@ from .call_arguments import (
     OUTPUT_TYPES,
     CallArguments,
     TextArguments,
+    check_attention_kwargs,
+    check_callback,
+    check_callback_outputs,
     check_frame_conditions,
     check_generator,
     check_integer,
@@ -130,6 +133,13 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         # For those who look at the pipeline after a call.
         self._last_call = {"guidance_scale": None, "attention_kwargs": None, "num_timesteps": None}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a pipeline sent to another process, has no videos in the making and no recorded CUDA graphs."""
+        return {name: value for name, value in vars(self).items() if name not in ("_open_streams", "_runner")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _open_streams=weakref.WeakSet())
+
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs):
         """
@@ -178,12 +188,27 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             `tuple`: `prompt_embeds` and `negative_prompt_embeds`, `(B * num_videos_per_prompt, N, C)`, and their masks
             `(B * num_videos_per_prompt, N)`; the negative ones are `None` without guidance, and in a pipeline without a
             transformer, which would have the null text.
+
+        Raises:
+            `ValueError`: An argument cannot work; the message names it, its value and what would.
         """
+        self._check_text(
+            TextArguments(
+                prompt,
+                negative_prompt,
+                prompt_embeds,
+                negative_prompt_embeds,
+                prompt_attention_mask,
+                negative_prompt_attention_mask,
+            )
+        )
+        check_integer("num_videos_per_prompt", num_videos_per_prompt, least=1)
         device = device or self._execution_device
         if dtype is None and self.text_encoder is not None:
             dtype = self.text_encoder.dtype
         if max_sequence_length is None:
             max_sequence_length = self.transformer.config.max_text_length if self.transformer is not None else 512
+        check_integer("max_sequence_length", max_sequence_length, least=1)
 
         def encode(prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
             states, mask = encode_text(self.tokenizer, self.text_encoder, prompts, max_sequence_length, device=device)
@@ -240,18 +265,11 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         check_multiple("width", arguments.width, spatial_ratio)
         check_integer("num_videos_per_prompt", arguments.num_videos_per_prompt, least=1)
         check_lengths(arguments, temporal_ratio)
-        if arguments.output_type not in OUTPUT_TYPES:
+        if not isinstance(arguments.output_type, str) or arguments.output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {arguments.output_type!r}.")
         self._check_tokenizer_use(arguments)
-        tensor_inputs = arguments.callback_on_step_end_tensor_inputs
-        unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has to be in {self._callback_tensor_inputs}, but found {unknown}."
-            )
-        if arguments.attention_kwargs is not None and not isinstance(arguments.attention_kwargs, dict):
-            raise ValueError(f"`attention_kwargs` has to be a dictionary, got {arguments.attention_kwargs!r}.")
-
+        check_callback(arguments.callback_on_step_end, arguments.callback_on_step_end_tensor_inputs)
+        check_attention_kwargs(arguments.attention_kwargs)
         self._check_text(arguments)
         if arguments.max_sequence_length is not None:
             check_integer("max_sequence_length", arguments.max_sequence_length, 1, config.max_text_length)
@@ -302,8 +320,12 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             )
 
     def _check_text(self, arguments: TextArguments) -> None:
-        config = self.transformer.config
-        check_text(arguments, self.text_encoder is not None, config.text_embed_dim, config.max_text_length)
+        has_text_encoder = self.text_encoder is not None and self.tokenizer is not None
+        if self.transformer is None:
+            check_text(arguments, has_text_encoder)
+        else:
+            config = self.transformer.config
+            check_text(arguments, has_text_encoder, config.text_embed_dim, config.max_text_length)
 
     def _sampling_options(self, arguments: CallArguments):
         refinements = arguments.refinements
@@ -330,6 +352,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             is_batch = len(video) > 0 and (isinstance(video[0], list) or getattr(video[0], "ndim", 3) == 4)
         else:
             is_batch = getattr(video, "ndim", 4) == 5
+        self._check_image_modes(video, name)
         try:
             tensors = [
                 self.video_processor.preprocess(item).transpose(0, 1).float()
@@ -354,6 +377,19 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             )
         check_num_frames(f"len({name})", tensors[0].shape[1], self.vae_scale_factor_temporal)
         return tensors
+
+    def _check_image_modes(self, video: Any, name: str) -> None:
+        """Images with more than 8 bits per channel would be clipped to white."""
+        from ..utils.video_io import IMAGE_MODES  # here, since it needs PyAV, which takes its time to import
+
+        if isinstance(video, list):
+            for item in video:
+                self._check_image_modes(item, name)
+        elif isinstance(video, PIL.Image.Image) and video.mode not in IMAGE_MODES:
+            raise ValueError(
+                f"`{name}` has an image of the mode {video.mode!r}: convert it to 8 bits per channel, one of "
+                f"{', '.join(IMAGE_MODES)}."
+            )
 
     # 3. What callbacks of diffusers read and set: it is of the video whose callback is running
 
@@ -666,6 +702,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
                 )
             finally:
                 _RUNNING_CALLBACK.reset(token)
+            check_callback_outputs(outputs, {"latents": frame_sum} | text)
             changed = {name: outputs[name] for name in text if outputs.get(name, text[name]) is not text[name]}
             if changed:
                 sampler.write_text(replace(sampler.text, **changed))

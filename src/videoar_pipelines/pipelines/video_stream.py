@@ -128,7 +128,7 @@ class VideoARStream:
         self._on_progress = None
         self._tail = None  # the last `context_frames` pixel frames, (B, 3, F, H, W)
         self._is_at_work = False
-        self._failure: BaseException | None = None
+        self._failure: str | None = None  # not the error, whose traceback would keep all it had at hand in memory
 
         # Maps that are sampled; `None` for a video without end.
         self.num_timesteps = None
@@ -237,16 +237,14 @@ class VideoARStream:
     def _work(self) -> Iterator[None]:
         """Ends the stream where an error leaves it half way: what would follow could not be right."""
         if self._failure is not None:
-            raise RuntimeError(
-                f"This stream ended with an error ({type(self._failure).__name__}: {self._failure}). Call `stream` for another one."
-            )
+            raise RuntimeError(f"This stream ended with an error ({self._failure}). Call `stream` for another one.")
         if self._is_at_work:
             raise RuntimeError("This stream is at work: its own callback cannot ask it for another frame or prompt.")
         self._is_at_work = True
         try:
             yield
         except BaseException as error:
-            self._failure = error
+            self._failure = f"{type(error).__name__}: {error}"
             self._is_at_work = False
             self.close()
             raise

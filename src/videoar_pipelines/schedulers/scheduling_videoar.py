@@ -6,7 +6,7 @@ The scheduler of next-frame, next-scale generation. Where a diffusion scheduler 
 holds nothing of a video, so that any number of videos share one.
 """
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from ..models.config_checks import check_kinds, check_numbers, check_positive_integers, is_integer, is_number
 from ..models.quantization import (
     MultiScaleMaps,
     ScaleSchedule,
@@ -118,9 +119,6 @@ def check_sampling_values(guidance_scale: float, temperature: float | Sequence[f
         `ValueError`: A value has no meaning; the message names the argument, its value and what would work.
     """
 
-    def is_number(value) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
     if not is_number(guidance_scale):
         raise ValueError(f"`guidance_scale` has to be a finite number (1 or below is off), got {guidance_scale!r}.")
     temperatures = temperature if isinstance(temperature, (list, tuple)) else [temperature]
@@ -209,6 +207,29 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             if value not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {value!r}.")
         check_sampling_values(guidance_scale, temperature, top_p)
+        check_numbers(self.config, ["guidance_end", "guidance_first_scale"], 0, 1)
+        check_numbers(self.config, ["corruption_min", "corruption_max", "corruption_growth"], 0, 100)  # cut off at 1
+        if corruption_min_growth is not None:
+            check_numbers(self.config, ["corruption_min_growth"], 0, 100)
+        check_kinds(self.config, ["error_inheritance"], bool)
+        check_kinds(self.config, ["refinements"], list, tuple, type(None))
+        check_positive_integers(self.config, ["refinements"])
+        check_kinds(self.config, ["scale_schedules"], dict, type(None))
+        for grid, schedule in (scale_schedules or {}).items():
+            self._check_table_entry(grid, schedule)
+
+    @staticmethod
+    def _check_table_entry(grid: str, schedule: list) -> None:
+        size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
+        if size is None:
+            raise ValueError(f"`scale_schedules` must have grids such as '8x8' as keys, got {grid!r}.")
+        is_grids = isinstance(schedule, (list, tuple)) and all(
+            isinstance(item, (list, tuple)) and len(item) == 2 and all(is_integer(side) and side > 0 for side in item)
+            for item in schedule
+        )
+        if not is_grids:
+            raise ValueError(f"`scale_schedules[{grid!r}]` must be a list of [height, width], got {schedule!r}.")
+        check_scale_schedule(schedule, int(size[1]), int(size[2]))
 
     # 1. Schedules
 

@@ -81,15 +81,15 @@ def start_run(args: Namespace) -> Accelerator:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # Held by the accelerator until `end_run`, or until the process ends.
-    accelerator.run_lock = _on_main_process(accelerator, lambda: prepare_folder(args))
-    _on_main_process(accelerator, lambda: _check_checkpoint(args))
+    accelerator.run_lock = on_main_process(accelerator, lambda: prepare_folder(args))
+    on_main_process(accelerator, lambda: _check_checkpoint(args))
     if args.push_to_hub:
-        _on_main_process(accelerator, lambda: repository_of(args.hub_model_id or args.output_dir.name))
+        on_main_process(accelerator, lambda: repository_of(args.hub_model_id or args.output_dir.name))
     set_seed(args.seed)
     return accelerator
 
 
-def _on_main_process(accelerator: Accelerator, function: Callable[[], Any]) -> Any:
+def on_main_process(accelerator: Accelerator, function: Callable[[], Any]) -> Any:
     """Calls a function that may refuse to go on, on the main process; the others end with it and leave the words to it."""
     result, error = None, None
     if accelerator.is_main_process:
@@ -252,6 +252,7 @@ class TrainingLoop:
         self._num_samples = 0
         self._report = None
         self._values = {}
+        self._line = {}
 
     def __enter__(self) -> "TrainingLoop":
         self._request.__enter__()
@@ -265,7 +266,7 @@ class TrainingLoop:
         output_dir = self.args.output_dir
         if self.accelerator.is_main_process:
             remove_unfinished_checkpoints(output_dir)
-        _on_main_process(
+        on_main_process(
             self.accelerator,
             lambda: check_room(output_dir, self.state.num_bytes, "The first checkpoint", "all that is there"),
         )
@@ -345,7 +346,7 @@ class TrainingLoop:
     def log(self, values: dict[str, float], show: tuple[str, ...] = ()) -> None:
         """
         Logs the step to the trackers and to `metrics.jsonl` in the run's folder: watched values, the given ones, speed and
-        memory. All processes call it.
+        memory. All processes call it. The line is written when the step ends.
 
         Args:
             values (`dict[str, float]`): Those of the main process are logged.
@@ -361,12 +362,31 @@ class TrainingLoop:
         self._num_samples, self._last_log_time = 0, now
         self._progress.set_postfix({name: f"{logs[name]:.4g}" for name in ("loss", *show)}, refresh=False)
         self.accelerator.log(logs, step=self.step)
-        if self.accelerator.is_main_process:
-            with open(self.args.output_dir / METRICS_NAME, "a") as file:
-                file.write(json.dumps({"step": self.step, **logs}) + "\n")
+        self._line |= logs
         self.last_logs = logs
 
+    def log_validation(self, values: dict[str, float]) -> None:
+        """
+        Logs what validation found to the trackers and, in the line of its step, to `metrics.jsonl`. Call it after [`log`].
+
+        Args:
+            values (`dict[str, float]`): By name, without the prefix `validation/` that they get. Those of the main process are
+                logged.
+        """
+        values = {f"validation/{name}": value for name, value in values.items()}
+        if values:
+            self.accelerator.log(values, step=self.step)
+        self._line |= values
+        self.last_logs = self.last_logs | values
+
+    def _write_line(self) -> None:
+        line, self._line = self._line, {}
+        if line and self.accelerator.is_main_process:
+            with open(self.args.output_dir / METRICS_NAME, "a") as file:
+                file.write(json.dumps({"step": self.step, **line}) + "\n")
+
     def _end_step(self) -> None:
+        self._write_line()
         self._send_report()
         is_due = self.step % self.args.checkpointing_steps == 0 or self.is_last_step
         if is_due or not self.accelerator.device.type == "cuda":

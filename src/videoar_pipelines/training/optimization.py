@@ -102,6 +102,11 @@ def make_average(model: nn.Module, decay: float) -> EMAModel:
     return EMAModel(parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
 
 
+def average_decay(decay: float, num_steps: int) -> float:
+    """The decay with which an average of [`make_average`] made the last of `num_steps` steps: at most `decay`, less in a short run."""
+    return min(decay, max(0.0, 1 - max(1, num_steps) ** -0.75))
+
+
 def update_average(average: EMAModel, model: nn.Module) -> None:
     """Moves an average of [`make_average`] by one step."""
     average.step([parameter for _, parameter in trainable_parameters(model)])

@@ -53,7 +53,7 @@ def save_model_card(
         f"## Use\n\n```python\n{usage}\n```",
         "## Training\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items()),
         f"The command:\n\n```bash\n{shlex.join(['python', *sys.argv])}\n```",
-        f"Last values of the training log (training data, one batch per process):\n\n| value | |\n|---|---|\n{values}",
+        f"Last values of the log (`validation/`: of held-out clips; others: of training data, one batch per process):\n\n| value | |\n|---|---|\n{values}",
         f"<details><summary>All settings</summary>\n\n```\n{settings}\n```\n\n</details>",
     ]
     if base_model is not None and Path(base_model).exists():

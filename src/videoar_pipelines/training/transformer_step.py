@@ -95,6 +95,14 @@ def corruption_strength(step: int, warmup_steps: int) -> float:
     return 1.0 if warmup_steps == 0 else min(1.0, step / warmup_steps)
 
 
+@torch.no_grad()
+def batch_to_features(batch: dict[str, Any], vae: AutoencoderVideoAR | None = None) -> torch.Tensor | None:
+    """Features `(B, d, T, H', W')` before quantisation, of a batch that holds them or pixels; `None` of one with bits alone."""
+    if "pixel_values" in batch:
+        return round_features(vae.encode(batch["pixel_values"]).latents)
+    return batch.get("features")
+
+
 def batch_to_maps(
     batch: dict[str, Any],
     scheduler: VideoARScheduler,
@@ -119,12 +127,9 @@ def batch_to_maps(
     Raises:
         `ValueError`: The batch holds bits alone, and they are to be corrupted.
     """
-    if "pixel_values" in batch:
-        with torch.no_grad():
-            features = round_features(vae.encode(batch["pixel_values"]).latents)  # (B, d, T, H', W')
+    features = batch_to_features(batch, vae)
+    if features is not None:
         return scheduler.add_noise(features, generator, strength)
-    if "features" in batch:
-        return scheduler.add_noise(batch["features"], generator, strength)
     if strength != 0:
         raise ValueError(
             "`strength` must be 0 for token shards without features, since targets are quantised again when earlier bits are"

@@ -4,15 +4,41 @@
 
 import contextlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
+
+
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Deletes temporary files of `path` whose writers, on this machine, were killed."""
+    leftover = re.compile(re.escape(f".{path.stem}.{host}.") + r"(\d+)" + re.escape(path.suffix))
+    for sibling in path.parent.iterdir():
+        match = leftover.fullmatch(sibling.name)
+        if match and not _is_running(int(match[1])):
+            sibling.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def complete_or_absent(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; renames it to `path` on success, deletes it on failure."""
+    """
+    Gives a temporary path beside `path` to write to; renames it to `path` on success, deletes it on failure. A process that is
+    killed leaves its temporary file; the next one that writes `path` on that machine deletes it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    host = re.sub(r"\W", "-", socket.gethostname())
+    _remove_leftovers(path, host)
+    temporary_path = path.with_name(f".{path.stem}.{host}.{os.getpid()}{path.suffix}")
     try:
         yield temporary_path
         temporary_path.replace(path)

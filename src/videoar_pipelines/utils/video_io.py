@@ -31,6 +31,8 @@ Frames = np.ndarray | torch.Tensor | Sequence[Image.Image]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # those with 8 bits per channel
+# Pixels of a picture, as stored or resized until it covers a size: a file of a kilobyte can ask for gigabytes of memory.
+MAX_PIXELS = 2**27
 MAX_GIF_FPS = 50  # a GIF counts time in 1/100 s, and viewers slow down what claims less than 2/100 s a frame
 
 
@@ -48,7 +50,10 @@ def frames_to_uint8(frames: Frames) -> np.ndarray:
         frames = frames.detach().cpu()
         frames = frames.float().numpy() if frames.is_floating_point() else frames.numpy()
     elif not isinstance(frames, np.ndarray):
-        images = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in frames]
+        images = [
+            np.asarray(_to_rgb(image, "An image of `frames`") if isinstance(image, Image.Image) else image)
+            for image in frames
+        ]
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
             raise ValueError(f"`frames` must all have one size, but has the shapes {shapes}: resize them first.")
@@ -70,6 +75,22 @@ def frames_to_uint8(frames: Frames) -> np.ndarray:
             " `(frames + 1) / 2`, pass levels 0 to 255 as uint8."
         )
     return np.rint(frames.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """In 8 bits per channel. Pillow would clip deeper images to white."""
+    if image.mode not in IMAGE_MODES:
+        raise ValueError(
+            f"{name} has the mode {image.mode!r}: save it with 8 bits per channel, as one of {', '.join(IMAGE_MODES)}."
+        )
+    return image.convert("RGB")
+
+
+def _check_num_pixels(name: str, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{name} takes a picture of {height}x{width} pixels, more than {MAX_PIXELS}: crop it, or make it smaller."
+        )
 
 
 def _to_frame_rate(fps: float | Fraction) -> Fraction:
@@ -290,7 +311,7 @@ class VideoReader:
     @property
     def name(self) -> str:
         """What errors call the video."""
-        return str(getattr(self.source, "name", self.source))
+        return _name_of(self.source)
 
     def __enter__(self) -> "VideoReader":
         self._open()
@@ -311,6 +332,12 @@ class VideoReader:
             self._container.close()
             raise ValueError(f"`path` {self.name!r} has no video stream.")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None or not self._rate():
+            self._container.close()
+            raise ValueError(
+                f"`path` {self.name!r} has a damaged header, or is in a format that this FFmpeg does not decode."
+            )
+        _check_num_pixels(f"`path` {self.name!r}", self._stream.height, self._stream.width)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = self.num_threads
         self._is_at_the_beginning = True
@@ -319,7 +346,9 @@ class VideoReader:
     def _naming_the_video(self) -> Iterator[None]:
         try:
             yield
-        except av.error.InvalidDataError as error:
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"`path` {self.name!r} cannot be decoded as a video: {error}. Check that the file is complete."
             ) from error
@@ -327,7 +356,10 @@ class VideoReader:
     @property
     def fps(self) -> float:
         """Frames per second, on average."""
-        return float(self._stream.average_rate or self._stream.guessed_rate)
+        return float(self._rate())
+
+    def _rate(self) -> Fraction | None:
+        return self._stream.average_rate or self._stream.guessed_rate
 
     @property
     def num_frames(self) -> int:
@@ -375,6 +407,8 @@ class VideoReader:
         Returns:
             `np.ndarray`: `(F, H, W, 3)`, `uint8`.
         """
+        if fps is not None:
+            _to_frame_rate(fps)  # refuses what is no rate
         frames = self._frames_from(start_frame)
         if fps is None:
             frames = itertools.islice(frames, 0, None, frame_stride)
@@ -432,6 +466,7 @@ class VideoReader:
         if height is None:
             return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
         covering_size = _covering_size(self._displayed_size(frame), height, width)
+        _check_num_pixels(f"`path` {self.name!r}", *covering_size)
         stored_height, stored_width = covering_size if quarter_turns % 2 == 0 else covering_size[::-1]
         image = frame.to_ndarray(
             format="rgb24",
@@ -467,7 +502,7 @@ def load_video(
     if (height is None) != (width is None):
         raise ValueError(f"`height` and `width` must be given together, but are {height} and {width}.")
     for name, value in (("num_frames", num_frames), ("height", height), ("width", width), ("fps", fps)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"`{name}` must be positive, but is {value}.")
     with VideoReader(path) as reader:
         frames = reader.read(num_frames, height, width, fps)
@@ -486,16 +521,25 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
     Returns:
         `np.ndarray`: `(H, W, 3)`, `uint8`. Transparency is dropped.
     """
-    with Image.open(source) as image:
-        if image.mode not in IMAGE_MODES:
-            raise ValueError(
-                f"`source` {str(source)!r} has the mode {image.mode!r}: save it with 8 bits per channel, as one of"
-                f" {', '.join(IMAGE_MODES)}."
-            )
-        image = ImageOps.exif_transpose(image).convert("RGB")
+    name = _name_of(source)
+    try:
+        with Image.open(source) as image:
+            _check_num_pixels(f"`source` {name!r}", image.height, image.width)  # before they are decoded
+            image = _to_rgb(ImageOps.exif_transpose(image), f"`source` {name!r}")
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"`source` {name!r} cannot be read as an image: {error}. Check that the file is complete."
+        ) from error
     covering_height, covering_width = _covering_size((image.height, image.width), height, width)
+    _check_num_pixels(f"`source` {str(source)!r}, to cover {height}x{width},", covering_height, covering_width)
     image = image.resize((covering_width, covering_height), Image.Resampling.BICUBIC)
     return _crop_centre(np.asarray(image), height, width)
+
+
+def _name_of(source: str | os.PathLike | BinaryIO) -> str:
+    return str(getattr(source, "name", source) if hasattr(source, "read") else source)
 
 
 def levels_to_video(levels: torch.Tensor) -> torch.Tensor:
