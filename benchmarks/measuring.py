@@ -153,7 +153,7 @@ def cache_bytes(
     config = transformer.config
     slots = num_latent_frames if window is None else min(num_latent_frames, window + 1)
     channels = (config.num_key_value_heads or config.num_attention_heads) * config.attention_head_dim
-    num_tokens = text_length + slots * tokens_per_frame
+    num_tokens = text_length + slots * tokens_per_frame + 1  # a spare one, which compiled blocks write
     element_size = transformer.start_embedding.element_size()
     return 2 * config.num_layers * batch_size * num_tokens * channels * element_size
 
