@@ -72,7 +72,6 @@ WRONG_NUMBERS = [
         "checkpoints_total_limit",
         "logging_steps",
         "validation_steps",
-        "validation_batches",
         "max_train_steps",
         "train_batch_size",
     )
@@ -96,6 +95,7 @@ MISTAKES = [
     (TRAIN_TOKENIZER, "--vae_config {p}/missing.json", "argument --vae_config: .* is no file"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --learning_rate -1", "`--learning_rate` is '-1': pass a number above 0"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --learning_rate nan", "`--learning_rate` is 'nan'"),
+    (TRAIN_TOKENIZER, f"{TOKENIZER} --validation_batches -1", "`--validation_batches` is '-1': pass .* at least 0"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --adam_beta1 1", "`--adam_beta1` is '1': pass .* below 1"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --ema_decay 2", "`--ema_decay` is '2'"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lr_scheduler cosin", "`--lr_scheduler` is 'cosin': .*Did you mean `cosine`"),
