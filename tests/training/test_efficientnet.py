@@ -101,7 +101,9 @@ def test_the_folded_network_is_the_published_one(distance, published, size):
 
 def test_features_come_from_five_depths(distance):
     shapes = [tuple(level.shape) for level in distance.network(torch.randn(1, 3, 64, 64))]
-    assert shapes == [(1, width, 64 // 2**depth, 64 // 2**depth) for depth, width in enumerate(FEATURE_WIDTHS, start=1)]
+    assert shapes == [
+        (1, width, 64 // 2**depth, 64 // 2**depth) for depth, width in enumerate(FEATURE_WIDTHS, start=1)
+    ]
 
 
 def test_the_network_gets_levels_minus_127_over_128(distance):
