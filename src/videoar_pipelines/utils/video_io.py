@@ -524,7 +524,11 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
     name = _name_of(source)
     try:
         with Image.open(source) as image:
-            _check_num_pixels(f"`source` {name!r}", image.height, image.width)  # before they are decoded
+            # Before they are decoded; a picture may lie on its side.
+            _check_num_pixels(f"`source` {name!r}", image.height, image.width)
+            for stored_size in (image.size, image.size[::-1]):
+                covering_size = _covering_size(stored_size, height, width)
+                _check_num_pixels(f"`source` {name!r}, to cover {height}x{width},", *covering_size)
             image = _to_rgb(ImageOps.exif_transpose(image), f"`source` {name!r}")
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
@@ -533,7 +537,6 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
             f"`source` {name!r} cannot be read as an image: {error}. Check that the file is complete."
         ) from error
     covering_height, covering_width = _covering_size((image.height, image.width), height, width)
-    _check_num_pixels(f"`source` {str(source)!r}, to cover {height}x{width},", covering_height, covering_width)
     image = image.resize((covering_width, covering_height), Image.Resampling.BICUBIC)
     return _crop_centre(np.asarray(image), height, width)
 
