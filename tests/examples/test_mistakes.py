@@ -72,7 +72,6 @@ WRONG_NUMBERS = [
         "checkpoints_total_limit",
         "logging_steps",
         "validation_steps",
-        "validation_batches",
         "max_train_steps",
         "train_batch_size",
     )
@@ -82,6 +81,12 @@ WRONG_NUMBERS = [
     (TRAIN_LORA, "rank", "0"),
     (TRAIN_LORA, "validation_fps", "0"),
 ]
+
+
+def test_a_negative_number_of_validation_batches_is_refused(run_and_fail):
+    """0 turns held-out clips off."""
+    line = run_and_fail(TRAIN_TOKENIZER, f"{TOKENIZER} --validation_batches -1")
+    assert "`--validation_batches` is '-1': pass a whole number of at least 0." in line
 
 
 @pytest.mark.parametrize("script, flag, value", WRONG_NUMBERS, ids=lambda item: getattr(item, "stem", item))
