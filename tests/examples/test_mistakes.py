@@ -83,6 +83,12 @@ WRONG_NUMBERS = [
 ]
 
 
+def test_a_negative_number_of_validation_batches_is_refused(run_and_fail):
+    """0 turns held-out clips off."""
+    line = run_and_fail(TRAIN_TOKENIZER, f"{TOKENIZER} --validation_batches -1")
+    assert "`--validation_batches` is '-1': pass a whole number of at least 0." in line
+
+
 @pytest.mark.parametrize("script, flag, value", WRONG_NUMBERS, ids=lambda item: getattr(item, "stem", item))
 def test_zero_and_negative_numbers_are_refused(run_and_fail, script, flag, value):
     arguments = TOKENIZER if script == TRAIN_TOKENIZER else LORA
