@@ -1,11 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which tests run: those marked `gpu` where there is a CUDA device, those marked `slow` with `RUN_SLOW=1`, all others."""
+"""
+Which tests run: those marked `gpu` where there is a CUDA device, those marked `slow` with `RUN_SLOW=1`, all others. And what no test
+may leave behind for the next one.
+"""
 
 import os
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 
 def pytest_collection_modifyitems(items):
@@ -18,3 +22,11 @@ def pytest_collection_modifyitems(items):
         for name, mark in skipped.items():
             if item.get_closest_marker(name) is not None:
                 item.add_marker(mark)
+
+
+@pytest.fixture(autouse=True)
+def same_attention_backend():
+    """`set_attention_backend` of one model makes its backend the default of the whole process."""
+    before = _AttentionBackendRegistry._active_backend
+    yield
+    _AttentionBackendRegistry._active_backend = before

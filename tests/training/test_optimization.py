@@ -39,7 +39,6 @@ def accelerator():
     GradientState._reset_state()
 
 
-@pytest.mark.parametrize("model", [make_tiny_transformer(), make_tiny_vae()], ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize(("decay", "num_steps"), [(0.9995, 3), (0.9995, 300), (0.9, 300)])
 def test_the_decay_that_an_average_ends_with_is_known(decay, num_steps):
     model = torch.nn.Linear(1, 1)
@@ -49,6 +48,7 @@ def test_the_decay_that_an_average_ends_with_is_known(decay, num_steps):
     assert average.cur_decay_value == pytest.approx(average_decay(decay, num_steps))
 
 
+@pytest.mark.parametrize("model", [make_tiny_transformer(), make_tiny_vae()], ids=lambda model: type(model).__name__)
 def test_weights_of_two_dimensions_or_more_decay_and_others_do_not(model):
     decayed, not_decayed = parameter_groups(model.parameters(), 0.1)
     assert (decayed["weight_decay"], not_decayed["weight_decay"]) == (0.1, 0.0)
