@@ -41,7 +41,7 @@ from videoar_pipelines.data.token_shards import (
     shard_path,
     shard_rows,
 )
-from videoar_pipelines.models.quantization import latents_to_maps
+from videoar_pipelines.models.quantization import features_to_maps
 from videoar_pipelines.models.text_encoding import encode_text
 from videoar_pipelines.training.arguments import parse_args_with_config_file
 from videoar_pipelines.training.components import config_of, load_text_models
@@ -201,7 +201,7 @@ def encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_e
             video = levels_to_video(torch.from_numpy(np.stack(levels)).to(args.device))
             with autocast(args):
                 features = round_features(vae.encode(video).latents)
-            bits = latents_to_maps(features, settings.schedule_of(request.bucket)).bits
+            bits = features_to_maps(features, settings.schedule_of(request.bucket)).bits
         index = 0
         for row, result in zip(request.rows.tolist(), results):
             if isinstance(result, str):

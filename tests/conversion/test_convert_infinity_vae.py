@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from conversion.convert_infinity_vae_to_videoar import BIT_TENSORS, ConversionError, load_tensors, main, rename
 from videoar_pipelines import AutoencoderVideoAR
-from videoar_pipelines.models.quantization import flatten_bits, latents_to_maps, sequence_inputs
+from videoar_pipelines.models.quantization import features_to_maps, flatten_bits, sequence_inputs
 
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_an_image_has_the_bits_of_infinity(vae, arrays, schedule):
 
 
 def test_an_image_has_the_next_scale_inputs_of_infinity(vae, arrays, schedule):
-    maps = latents_to_maps(vae.encode(arrays["image"].unsqueeze(2)).latents, schedule)
+    maps = features_to_maps(vae.encode(arrays["image"].unsqueeze(2)).latents, schedule)
     inputs = sequence_inputs(maps, schedule)[:, 1:]
     torch.testing.assert_close(inputs, arrays["next_scale_inputs"], atol=1e-5, rtol=0)
 

@@ -23,7 +23,7 @@ from videoar_pipelines import VideoARScheduler
 from videoar_pipelines.data.sources import add_data_arguments, find_kind, make_batches
 from videoar_pipelines.data.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
 from videoar_pipelines.data.ucf101 import ucf101_caption
-from videoar_pipelines.models.quantization import latents_to_maps, pack_bits, tokens_per_frame
+from videoar_pipelines.models.quantization import features_to_maps, pack_bits, tokens_per_frame
 from videoar_pipelines.moving_shapes.data_set import is_held_out
 
 
@@ -171,7 +171,7 @@ def vae():
 def test_rounding_features_hardly_changes_their_bits():
     features = torch.randn(4, 48, 5, 8, 8, generator=torch.Generator().manual_seed(0)) * 48**-0.5
     schedule = VideoARScheduler().get_scale_schedule(8, 8)
-    exact, rounded = (latents_to_maps(values, schedule).bits for values in (features, round_features(features)))
+    exact, rounded = (features_to_maps(values, schedule).bits for values in (features, round_features(features)))
     assert torch.cat([(a == b).flatten() for a, b in zip(exact, rounded)]).float().mean() > 0.999
 
 
@@ -179,8 +179,8 @@ def test_bits_do_not_determine_the_bits_of_their_latents():
     # Why error correction from shards needs the features.
     features = torch.randn(4, 48, 5, 8, 8, generator=torch.Generator().manual_seed(0)) * 48**-0.5
     schedule = VideoARScheduler().get_scale_schedule(8, 8)
-    maps = latents_to_maps(features, schedule)
-    again = latents_to_maps(maps.latents, schedule).bits
+    maps = features_to_maps(features, schedule)
+    again = features_to_maps(maps.latents, schedule).bits
     assert torch.cat([(a == b).flatten() for a, b in zip(maps.bits, again)]).float().mean() == pytest.approx(
         0.79, abs=0.01
     )

@@ -15,9 +15,9 @@ from videoar_pipelines.models.quantization import (
     check_scale_schedule,
     default_scale_schedule,
     features_to_bits,
+    features_to_maps,
     flatten_bits,
     flip_bits,
-    latents_to_maps,
     map_inputs,
     maps_to_latents,
     merge_frames,
@@ -56,7 +56,7 @@ def infinity():
 
 def test_bits_equal_those_of_infinity(infinity):
     arrays, schedule = infinity
-    maps = latents_to_maps(arrays["features"].unsqueeze(2), schedule)
+    maps = features_to_maps(arrays["features"].unsqueeze(2), schedule)
     expected = flatten_bits([arrays[f"bits.{scale}"].bool() for scale in range(len(schedule))])
     # A residual within rounding of zero may fall on either side.
     assert (flatten_bits(maps.bits) == expected).float().mean() >= 0.9999
@@ -72,7 +72,7 @@ def test_quantised_latents_equal_those_of_infinity(infinity):
 
 def test_inputs_of_the_next_scale_equal_those_of_infinity(infinity):
     arrays, schedule = infinity
-    maps = latents_to_maps(arrays["features"].unsqueeze(2), schedule)
+    maps = features_to_maps(arrays["features"].unsqueeze(2), schedule)
     inputs = sequence_inputs(maps, schedule)  # Infinity has no input for the first scale
     torch.testing.assert_close(inputs[:, 1:], arrays["next_scale_inputs"], atol=1e-5, rtol=0)
 
@@ -117,21 +117,21 @@ def test_the_order_of_packed_bits_is_fixed():
 
 
 def test_frames_are_quantised_independently(latents):
-    maps = latents_to_maps(latents, SCHEDULE)
+    maps = features_to_maps(latents, SCHEDULE)
     for frame in range(latents.shape[2]):
-        alone = latents_to_maps(latents[:, :, frame : frame + 1], SCHEDULE)
+        alone = features_to_maps(latents[:, :, frame : frame + 1], SCHEDULE)
         assert torch.equal(alone.latents[:, :, 0], maps.latents[:, :, frame])
         for bits, bits_alone in zip(maps.bits, alone.bits):
             assert torch.equal(bits[:, frame], bits_alone[:, 0])
 
 
 def test_latents_are_the_sum_of_the_maps(latents):
-    maps = latents_to_maps(latents, SCHEDULE)
+    maps = features_to_maps(latents, SCHEDULE)
     assert torch.equal(maps_to_latents(maps.bits, SCHEDULE), maps.latents)
 
 
 def test_partial_sums_are_the_sums_of_the_coarser_maps(latents):
-    maps = latents_to_maps(latents, SCHEDULE)
+    maps = features_to_maps(latents, SCHEDULE)
     for scale in range(1, len(SCHEDULE)):
         coarser = maps_to_latents(maps.bits[:scale], SCHEDULE)
         assert torch.equal(maps.partial_sums[scale], merge_frames(coarser))
@@ -146,7 +146,7 @@ def test_resampling_does_not_depend_on_the_memory_layout(latents, grid):
 
 
 def test_sums_can_be_made_from_the_bits_alone(latents):
-    maps = latents_to_maps(latents, SCHEDULE)
+    maps = features_to_maps(latents, SCHEDULE)
     from_bits = bits_to_maps(maps.bits, SCHEDULE)
     assert torch.equal(from_bits.latents, maps.latents)
     assert all(map(torch.equal, from_bits.bits, maps.bits))
@@ -155,13 +155,13 @@ def test_sums_can_be_made_from_the_bits_alone(latents):
 
 @pytest.mark.parametrize("schedule", [((4, 4),), ((2, 1), (3, 4), (4, 4)), ((1, 1), (1, 3), (4, 4)), SCHEDULE])
 def test_any_schedule_that_ends_in_the_latent_grid_works(latents, schedule):
-    maps = latents_to_maps(latents, check_scale_schedule(schedule, 4, 4))
+    maps = features_to_maps(latents, check_scale_schedule(schedule, 4, 4))
     assert [tuple(bits.shape) for bits in maps.bits] == [(2, 3, height, width, 8) for height, width in schedule]
     assert flatten_bits(maps.bits).shape == (2, 3 * tokens_per_frame(schedule), 8)
 
 
 def test_more_scales_are_closer_to_the_features(latents):
-    bits = latents_to_maps(latents, SCHEDULE).bits
+    bits = features_to_maps(latents, SCHEDULE).bits
     errors = [
         (maps_to_latents(bits[: scale + 1], SCHEDULE) - latents).square().mean() for scale in range(len(SCHEDULE))
     ]
@@ -169,13 +169,13 @@ def test_more_scales_are_closer_to_the_features(latents):
 
 
 def test_flattening_bits_can_be_undone(latents):
-    bits = latents_to_maps(latents, SCHEDULE).bits
+    bits = features_to_maps(latents, SCHEDULE).bits
     for before, after in zip(bits, unflatten_bits(flatten_bits(bits), SCHEDULE)):
         assert torch.equal(before, after)
 
 
 def test_the_first_scale_reads_the_frame_before(latents):
-    maps = latents_to_maps(latents, SCHEDULE)
+    maps = features_to_maps(latents, SCHEDULE)
     inputs = sequence_inputs(maps, SCHEDULE).unflatten(1, (3, -1))  # (B, T, L, d)
     assert not inputs[:, 0, 0].any()
     expected = map_inputs(maps.latents[:, :, 0], maps.latents[:, :, 0], (1, 1), is_first_scale=True)
@@ -195,7 +195,7 @@ def test_the_first_map_sees_four_cells_of_the_frame_before_or_all(resampling, ce
 
 def test_the_finest_map_of_a_frame_reaches_later_frames_through_those_cells_alone():
     schedule = default_scale_schedule(8, 8)
-    maps = latents_to_maps(torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0)), schedule)
+    maps = features_to_maps(torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0)), schedule)
     inputs = sequence_inputs(maps, schedule)
     maps.bits[-1][:, 0] ^= True  # of the first frame
     flipped = sequence_inputs(bits_to_maps(maps.bits, schedule), schedule)
@@ -205,8 +205,8 @@ def test_the_finest_map_of_a_frame_reaches_later_frames_through_those_cells_alon
 
 
 def test_flip_probability_zero_changes_nothing(latents):
-    clean = latents_to_maps(latents, SCHEDULE)
-    flipped = latents_to_maps(latents, SCHEDULE, flip_probabilities=torch.zeros(2, 3, len(SCHEDULE)))
+    clean = features_to_maps(latents, SCHEDULE)
+    flipped = features_to_maps(latents, SCHEDULE, flip_probabilities=torch.zeros(2, 3, len(SCHEDULE)))
     assert torch.equal(flipped.latents, clean.latents)
     assert torch.equal(flatten_bits(flipped.bits), flatten_bits(clean.bits))
 
@@ -214,10 +214,10 @@ def test_flip_probability_zero_changes_nothing(latents):
 def test_later_targets_repair_earlier_flips(latents):
     probabilities = torch.full((2, 3, len(SCHEDULE)), 0.3)
     probabilities[..., -1] = 0  # the last scale has nobody to repair it
-    repaired = latents_to_maps(latents, SCHEDULE, probabilities, generator=torch.Generator().manual_seed(0)).latents
+    repaired = features_to_maps(latents, SCHEDULE, probabilities, generator=torch.Generator().manual_seed(0)).latents
 
     generator = torch.Generator().manual_seed(0)  # the same flips, on targets that do not know of them
-    clean_bits = latents_to_maps(latents, SCHEDULE).bits
+    clean_bits = features_to_maps(latents, SCHEDULE).bits
     flipped_bits = [flip_bits(bits, probabilities[..., scale], generator) for scale, bits in enumerate(clean_bits)]
     unrepaired = maps_to_latents(flipped_bits, SCHEDULE)
 
@@ -227,8 +227,8 @@ def test_later_targets_repair_earlier_flips(latents):
 def test_targets_before_the_first_flip_are_the_clean_ones(latents):
     probabilities = torch.zeros(2, 3, len(SCHEDULE))
     probabilities[..., 1] = 1
-    clean = latents_to_maps(latents, SCHEDULE)
-    flipped = latents_to_maps(latents, SCHEDULE, probabilities)
+    clean = features_to_maps(latents, SCHEDULE)
+    flipped = features_to_maps(latents, SCHEDULE, probabilities)
     assert torch.equal(flipped.bits[0], clean.bits[0]) and torch.equal(flipped.bits[1], clean.bits[1])
     assert not torch.equal(flipped.bits[2], clean.bits[2])
 
@@ -236,9 +236,9 @@ def test_targets_before_the_first_flip_are_the_clean_ones(latents):
 def test_a_masked_scale_contributes_nothing(latents):
     mask = torch.ones(2, len(SCHEDULE), dtype=torch.bool)
     mask[1, 2] = False
-    masked = latents_to_maps(latents, SCHEDULE, scale_mask=mask)
-    without = latents_to_maps(latents[1:], SCHEDULE[:2] + SCHEDULE[3:])
-    assert torch.equal(masked.latents[:1], latents_to_maps(latents[:1], SCHEDULE).latents)
+    masked = features_to_maps(latents, SCHEDULE, scale_mask=mask)
+    without = features_to_maps(latents[1:], SCHEDULE[:2] + SCHEDULE[3:])
+    assert torch.equal(masked.latents[:1], features_to_maps(latents[:1], SCHEDULE).latents)
     assert torch.equal(masked.latents[1:], without.latents)
 
 
@@ -266,7 +266,7 @@ def test_losses_exist_only_in_training_mode_and_have_gradients(latents):
 def test_the_sum_is_kept_in_float32(latents):
     bfloat16 = latents.to(torch.bfloat16)
     output = MultiScaleBitwiseQuantizer().eval()(bfloat16, SCHEDULE)
-    exact = latents_to_maps(bfloat16.float(), SCHEDULE)
+    exact = features_to_maps(bfloat16.float(), SCHEDULE)
     assert torch.equal(flatten_bits(output.bits), flatten_bits(exact.bits))
     assert torch.equal(output.latents, exact.latents.to(torch.bfloat16))
 

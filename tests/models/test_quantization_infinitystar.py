@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.infinitystar_fixtures import everything_expected, expected, facts, public_passes
-from videoar_pipelines.models.quantization import latents_to_maps
+from videoar_pipelines.models.quantization import features_to_maps
 from videoar_pipelines.models.quantization_infinitystar import (
     BitPass,
     accumulate_pass,
@@ -128,7 +128,7 @@ def test_frames_and_samples_do_not_mix():
 def test_with_all_bits_in_every_pass_the_rule_is_that_of_videoar():
     schedule = ((1, 1), (2, 3), (4, 6))
     ours = quantize_clip(make_latents(), [BitPass(*grid, 8) for grid in schedule])
-    maps = latents_to_maps(make_latents(), schedule)
+    maps = features_to_maps(make_latents(), schedule)
     for bits, map_bits in zip(ours.bits, maps.bits, strict=True):
         assert torch.equal(bits, map_bits)
     # Over channels the trilinear weights are one and zero; what is left is rounding.

@@ -24,7 +24,7 @@ from videoar_pipelines import VideoARPipeline, VideoARScheduler
 from videoar_pipelines.models.quantization import (
     accumulate,
     bits_to_maps,
-    latents_to_maps,
+    features_to_maps,
     pool_latents,
     sequence_inputs,
     tokens_per_frame,
@@ -327,7 +327,7 @@ def test_a_round_keeps_the_coarse_maps_of_the_frame_encoded_anew(pipe, refinemen
     schedule = pipe.scheduler.get_scale_schedule(4, 4)
     step = NUM_SCALES
     for num_maps in refinements:
-        maps = latents_to_maps(reencode_last(pipe, sums[step - 1][:, :, None]), schedule)
+        maps = features_to_maps(reencode_last(pipe, sums[step - 1][:, :, None]), schedule)
         kept = maps.partial_sums[NUM_SCALES - num_maps]
         bits = pool_latents(sums[step] - kept, schedule[NUM_SCALES - num_maps]).permute(0, 2, 3, 1) > 0
         torch.testing.assert_close(accumulate(kept, bits), sums[step])
@@ -371,7 +371,7 @@ def test_after_refinement_the_cache_holds_the_maps_of_the_frame_and_no_others(pi
         # The second round, of three maps, began with the frame that the first one left.
         before = sums[frame * num_steps + num_steps - 4]
         video = torch.cat([latents[:, :, :frame], before[:, :, None]], dim=2)
-        coarsest = latents_to_maps(reencode_last(pipe, video), schedule).bits[0]
+        coarsest = features_to_maps(reencode_last(pipe, video), schedule).bits[0]
         sampled = bits[frame * num_steps + num_steps - 3 : (frame + 1) * num_steps]
         frames.append([coarsest, *(item[:, None] for item in sampled)])
     maps = bits_to_maps([torch.cat(pair, dim=1) for pair in zip(*frames)], schedule)

@@ -10,9 +10,9 @@ import torch
 
 from videoar_pipelines import VideoARScheduler
 from videoar_pipelines.models.quantization import (
+    features_to_maps,
     flatten_bits,
     flip_bits,
-    latents_to_maps,
     maps_to_latents,
     sequence_inputs,
     tokens_per_frame,
@@ -194,7 +194,7 @@ def test_forced_bits_walk_through_the_inputs_of_teacher_forcing_to_the_encoded_v
     previous_frame_context, resampling
 ):
     features = make_features()
-    maps = latents_to_maps(features, SCHEDULE)
+    maps = features_to_maps(features, SCHEDULE)
     expected_inputs = sequence_inputs(maps, SCHEDULE, previous_frame_context, resampling)
     scheduler = make_scheduler(previous_frame_context=previous_frame_context, previous_frame_resampling=resampling)
     assert torch.equal(scheduler.scale_clip_input(maps, SCHEDULE), expected_inputs)
@@ -313,7 +313,7 @@ def test_only_the_given_generator_is_used():
 
 def test_no_corruption_changes_nothing():
     features = make_features()
-    clean = latents_to_maps(features, SCHEDULE)
+    clean = features_to_maps(features, SCHEDULE)
     off = make_scheduler(corruption_max=0.0, corruption_growth=0.0)
     for maps in (off.add_noise(features, make_generator()), make_scheduler().add_noise(features, strength=0)):
         assert torch.equal(maps.latents, clean.latents)
@@ -401,7 +401,7 @@ def test_later_labels_repair_earlier_flips():
     # The same flips on the labels of the clean video, which do not know of them.
     generator = make_generator()
     probabilities = scheduler.corruption_probabilities(4, NUM_FRAMES, NUM_SCALES, generator)
-    clean_bits = latents_to_maps(features, SCHEDULE).bits
+    clean_bits = features_to_maps(features, SCHEDULE).bits
     flipped = [flip_bits(bits, probabilities[..., scale], generator) for scale, bits in enumerate(clean_bits)]
     assert torch.equal(repaired.bits[0], clean_bits[0])
     error = (repaired.latents - features).square().mean()
@@ -419,7 +419,7 @@ def test_the_next_frame_starts_from_the_corrupted_one():
             torch.zeros(2, 8, 4, 4), step_at(0, frame), maps.latents[:, :, frame - 1]
         )
         assert torch.equal(inputs[:, frame, :1], expected)
-    clean = sequence_inputs(latents_to_maps(features, SCHEDULE), SCHEDULE).unflatten(1, (NUM_FRAMES, -1))
+    clean = sequence_inputs(features_to_maps(features, SCHEDULE), SCHEDULE).unflatten(1, (NUM_FRAMES, -1))
     assert not torch.equal(inputs[:, 1, :1], clean[:, 1, :1])
 
 

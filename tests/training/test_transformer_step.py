@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines.data.token_shards import round_features
-from videoar_pipelines.models.quantization import flatten_bits, latents_to_maps, sequence_inputs
+from videoar_pipelines.models.quantization import features_to_maps, flatten_bits, sequence_inputs
 from videoar_pipelines.models.text_encoding import encode_text
 from videoar_pipelines.models.token_layout import sequence_layout
 from videoar_pipelines.training.attention_masks import training_attention_mask
@@ -168,7 +168,7 @@ def test_the_loss_is_the_cross_entropy_of_all_bits_in_the_order_of_generation(pi
     output = run_step(pipeline, batch)
     features = round_features(pipeline.vae.encode(batch["pixel_values"]).latents)
     schedule = pipeline.scheduler.get_scale_schedule(4, 4)
-    maps = latents_to_maps(features, schedule)
+    maps = features_to_maps(features, schedule)
     assert output.scale_schedule == schedule
     in_order = [maps.bits[scale][:, frame].flatten(1, 2) for frame in range(3) for scale in range(len(schedule))]
     assert torch.equal(output.target_bits, torch.cat(in_order, dim=1))  # (B, T * L, d)
@@ -180,7 +180,7 @@ def test_the_loss_is_the_cross_entropy_of_all_bits_in_the_order_of_generation(pi
 def test_the_logits_are_those_of_one_call_of_the_transformer(pipeline, batch):
     output = run_step(pipeline, batch)
     schedule = pipeline.scheduler.get_scale_schedule(4, 4)
-    maps = latents_to_maps(round_features(pipeline.vae.encode(batch["pixel_values"]).latents), schedule)
+    maps = features_to_maps(round_features(pipeline.vae.encode(batch["pixel_values"]).latents), schedule)
     states, mask = encode_text(pipeline.tokenizer, pipeline.text_encoder, batch["captions"], 16, padding="rounded")
     layout = sequence_layout(schedule, 3, states.shape[1], torch.device("cpu"))
     logits = pipeline.transformer(

@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_vae
 from tests.tiny_data import make_tiny_videos, parse_data_arguments
-from videoar_pipelines.models.quantization import latents_to_maps
+from videoar_pipelines.models.quantization import features_to_maps
 from videoar_pipelines.training.tokenizer_step import TokenizerObjective, generator_step
 from videoar_pipelines.training.transformer_step import TransformerStepOptions, batch_to_features, transformer_step
 from videoar_pipelines.training.validation import (
@@ -95,7 +95,7 @@ def test_features_give_what_pixels_give_and_bits_alone_give_clean_values(pipelin
     expected = held_out_metrics(pipeline, [pixels], OPTIONS)
     assert held_out_metrics(pipeline, [features], OPTIONS) == expected
     schedule = pipeline.scheduler.get_scale_schedule(2, 2)
-    bits = {"bits": latents_to_maps(features["features"], schedule).bits, "captions": pixels["captions"]}
+    bits = {"bits": features_to_maps(features["features"], schedule).bits, "captions": pixels["captions"]}
     clean = {name: value for name, value in expected.items() if name.startswith("clean/")}
     assert held_out_metrics(pipeline, [bits], OPTIONS) == clean
 

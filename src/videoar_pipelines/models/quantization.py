@@ -246,8 +246,8 @@ def split_frames(frames: torch.Tensor, batch_size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def latents_to_maps(
-    latents: torch.Tensor,
+def features_to_maps(
+    features: torch.Tensor,
     scale_schedule: ScaleSchedule,
     flip_probabilities: torch.Tensor | None = None,
     scale_mask: torch.Tensor | None = None,
@@ -260,17 +260,17 @@ def latents_to_maps(
     *against the corrupted sum*: later targets repair earlier flips (self-correction with re-quantised targets).
 
     Args:
-        latents (`torch.Tensor` of shape `(B, d, T, H', W')`): Features before quantisation.
+        features (`torch.Tensor` of shape `(B, d, T, H', W')`): Features before quantisation.
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids, the last one is `(H', W')`.
         flip_probabilities (`torch.Tensor` of shape `(B, T, K)`, *optional*): Probability of a flip for each map's bits.
         scale_mask (`torch.Tensor` of shape `(B, K)`, *optional*): Boolean; a `False` scale contributes nothing to the sum.
-        generator (`torch.Generator`, *optional*): For the flips, on the device of `latents`.
+        generator (`torch.Generator`, *optional*): For the flips, on the device of `features`.
 
     Returns:
         [`MultiScaleMaps`]
     """
-    batch_size, num_frames = latents.shape[0], latents.shape[2]
-    frames = merge_frames(latents)
+    batch_size, num_frames = features.shape[0], features.shape[2]
+    frames = merge_frames(features)
     accumulated = torch.zeros_like(frames)
     bits, partial_sums = [], []
     for scale, grid in enumerate(scale_schedule):
@@ -399,7 +399,7 @@ def bit_entropies(features: torch.Tensor, inverse_temperature: float = 100.0) ->
 
 class MultiScaleBitwiseQuantizer(nn.Module):
     """
-    The quantiser of a tokenizer: [`latents_to_maps`] with a straight-through gradient on the *sum* of the maps. One
+    The quantiser of a tokenizer: [`features_to_maps`] with a straight-through gradient on the *sum* of the maps. One
     straight-through step per scale was found to collapse: every scale ends up carrying the same bits.
 
     It has no parameters.
@@ -417,7 +417,7 @@ class MultiScaleBitwiseQuantizer(nn.Module):
             scale_schedule (`tuple[tuple[int, int], ...]`): Grids, the last one is `(H', W')`.
             scale_mask (`torch.Tensor` of shape `(B, K)`, *optional*): Boolean; a `False` scale is dropped.
         """
-        maps = latents_to_maps(latents, scale_schedule, scale_mask=scale_mask)
+        maps = features_to_maps(latents, scale_schedule, scale_mask=scale_mask)
         if not self.training:
             return QuantizerOutput(latents=maps.latents.to(latents.dtype), bits=maps.bits)
         features = latents.to(torch.float32)

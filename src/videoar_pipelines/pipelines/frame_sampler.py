@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.kv_cache import VideoARKVCache
-from ..models.quantization import MultiScaleMaps, ScaleSchedule, latents_to_maps, tokens_per_frame
+from ..models.quantization import MultiScaleMaps, ScaleSchedule, features_to_maps, tokens_per_frame
 from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingOptions, SamplingStep, VideoARScheduler, draw_uniform_noise
@@ -221,7 +221,7 @@ class FrameSampler:
             if chunk.shape[2] > 0:
                 chunk_features, state = self.vae.encode_chunk(chunk, state, return_dict=False)
                 features.append(chunk_features)
-        return latents_to_maps(torch.cat(features, dim=2), self.scale_schedule)
+        return features_to_maps(torch.cat(features, dim=2), self.scale_schedule)
 
     def write_frames(self, maps: MultiScaleMaps, conditions: FrameConditions | None = None) -> None:
         """

@@ -10,7 +10,7 @@ again, given these. Decoder and encoder continue the video, so a round needs the
 import torch
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
-from ..models.quantization import ScaleSchedule, latents_to_maps
+from ..models.quantization import ScaleSchedule, features_to_maps
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
 
 
@@ -60,7 +60,7 @@ class FrameRefiner:
             `tuple[torch.Tensor, torch.Tensor]`: What the transformer reads for the kept maps, `(B, S, c)`, and their sum
             `(B, d, H', W')`.
         """
-        maps = latents_to_maps(features[:, :, None], self.scale_schedule[: step.scale])
+        maps = features_to_maps(features[:, :, None], self.scale_schedule[: step.scale])
         kept_steps = self.scheduler.frame_steps(step.frame, self.scale_schedule)
         model_input = torch.cat(
             [

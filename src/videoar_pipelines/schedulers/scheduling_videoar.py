@@ -22,7 +22,7 @@ from ..models.quantization import (
     accumulate,
     check_scale_schedule,
     default_scale_schedule,
-    latents_to_maps,
+    features_to_maps,
     map_inputs,
     sequence_inputs,
 )
@@ -495,7 +495,7 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
         """
         schedule = self.get_scale_schedule(*original_samples.shape[-2:])
         if strength == 0:
-            return latents_to_maps(original_samples, schedule)
+            return features_to_maps(original_samples, schedule)
         probabilities = self.corruption_probabilities(
             original_samples.shape[0],
             original_samples.shape[2],
@@ -504,4 +504,4 @@ class VideoARScheduler(SchedulerMixin, ConfigMixin):
             original_samples.device,
             strength,
         )
-        return latents_to_maps(original_samples, schedule, flip_probabilities=probabilities, generator=generator)
+        return features_to_maps(original_samples, schedule, flip_probabilities=probabilities, generator=generator)
