@@ -147,6 +147,8 @@ def parse_args(arguments=None):
         raise UsageError(
             f"`--vgg_weights` has no effect with `--perceptual_network {args.perceptual_network}`: pass one of the two."
         )
+    if args.vgg_weights is not None and args.perceptual_weight == 0:
+        raise UsageError("`--vgg_weights` has no effect with `--perceptual_weight 0`: leave one of them out.")
     if args.fsdp and args.adversarial_weight_mode == "adaptive":
         raise UsageError(
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
