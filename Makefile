@@ -18,7 +18,8 @@ GENERATE_ARGS ?=
 
 WORKERS ?= 2
 TESTS ?= tests
-FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/docs tests/test_architecture.py tests/test_package.py
+FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/docs tests/test_architecture.py \
+	--ignore tests/utils/test_command_line.py  # which starts every script
 
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
