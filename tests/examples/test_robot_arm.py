@@ -21,7 +21,7 @@ from videoar_pipelines.training import efficientnet
 from videoar_pipelines.training.arguments import model_config
 from videoar_pipelines.training.efficientnet import EfficientNetLite0
 from videoar_pipelines.utils.command_line import UsageError
-from videoar_pipelines.utils.video_io import save_video
+from videoar_pipelines.utils.video_io import VideoReader, save_video
 from videoar_pipelines.utils.weight_cache import digest_of_tensors
 
 
@@ -111,6 +111,19 @@ def test_a_folder_gives_the_splits_of_the_page_in_any_order(page, manifest, tmp_
     assert {row["episode"]: row["split"] for row in outputs[0]} == {row["episode"]: row["split"] for row in rows}
     key = lambda row: (row["file"], row["split"])  # noqa: E731
     assert sorted(map(key, outputs[0])) == sorted(map(key, outputs[1]))
+
+
+def test_a_copy_holds_the_frames_that_training_would_read(page, manifest, tmp_path):
+    out = tmp_path / "manifest.jsonl"
+    run_script(PREPARE, "--data", page, "--output_file", out, *FEW, "--copy_size", 32, "--copy_fps", 12)
+    originals, copies = read_rows(manifest), read_rows(out)
+    assert [row | {"file": ""} for row in copies] == [row | {"file": ""} for row in originals]
+    for original, copy in zip(originals, copies):
+        with VideoReader(manifest.parent / original["file"]) as reader:
+            frames = reader.read(height=32, width=32, fps=12)
+        with VideoReader(tmp_path / copy["file"]) as reader:
+            assert (reader.fps, reader.num_frames) == (12, len(frames))
+            assert np.array_equal(reader.read(num_frames=4, start_frame=2), frames[2:6])
 
 
 def test_bad_input_is_named_in_one_line(page, tmp_path):
