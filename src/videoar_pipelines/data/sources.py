@@ -32,7 +32,7 @@ from .token_shards import TokenShards, list_shards
 from .ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "validation", "test")
 
 # Flags that only some kinds of data know; where one is given in vain, the run does not start.
 _FILE_FLAGS = ("buckets", "fps", "frame_stride", "clip_start")
@@ -179,8 +179,9 @@ def make_batches(
         batch_size (`int`): Clips `B` per batch and rank.
         seed (`int`, defaults to 0): Of the order of the clips and of their first frames.
         split (`str`, defaults to `"train"`):
-            `"train"` or `"validation"`: the held-out combinations of moving shapes; rows of a manifest with that `split`
-            column; UCF-101's test list; shards that were encoded from it.
+            `"train"`, `"validation"` or `"test"`: rows of a manifest with that `split` column, or shards that were encoded from it.
+            `"validation"` of moving shapes are the held-out combinations, and there is no `"test"`; of UCF-101 both are the test
+            list.
         device (`torch.device` or `str`, defaults to `"cpu"`): Of the tensors of a batch.
         rank (`int`, defaults to 0): This process.
         world_size (`int`, defaults to 1): Number of processes. All call this function alike.
@@ -205,6 +206,10 @@ def make_batches(
     kind = find_kind(args.data)
     _check_flags(args, kind)
     if kind == "moving_shapes":
+        if split == "test":
+            raise ValueError(
+                "The moving shapes have no split 'test': ask for 'validation', the held-out combinations."
+            )
         return MovingShapesBatches(
             batch_size,
             args.num_frames,
