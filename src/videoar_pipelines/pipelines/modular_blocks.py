@@ -33,7 +33,7 @@ from ..hub.loaders import requirements
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from .call_arguments import ARGUMENTS, CallArguments
+from .call_arguments import ARGUMENTS, CallArguments, check_integer
 from .frame_sampler import DECODED_TOGETHER
 from .pipeline_videoar import VideoARPipeline
 from .pipeline_videoar_image2video import as_videos
@@ -196,6 +196,7 @@ class VideoARSampleStep(ModularPipelineBlocks):
         return [OutputParam("latent_frames", list[torch.Tensor], describe("latent_frames"))]
 
     def __call__(self, components: ModularPipeline, block_state: BlockState) -> tuple[ModularPipeline, BlockState]:
+        check_integer("frames_per_chunk", block_state.frames_per_chunk, least=1)
         block_state.latent_frames = block_state.stream.sample_frames(
             block_state.frames_per_chunk, block_state.progress_bar.update
         )
