@@ -59,7 +59,11 @@ def write_model_loader(folder: Path, module: str, class_name: str) -> None:
 
 
 def write_blocks_loader(folder: Path, class_name: str) -> None:
-    """Writes `modular_config.json`, as `save_pretrained` of the blocks does, and its code file, for `ModularPipeline`."""
+    """
+    Writes `modular_config.json`, as `save_pretrained` of the blocks does, and its code file, for `ModularPipeline`. There is no
+    `modular_model_index.json`: it would name the repository of every component, and a copy of the model would load the original's.
+    Without one diffusers reads `model_index.json`.
+    """
     _write_loader(folder / BLOCKS_FILE, "ModularPipeline", class_name)
     config = {
         "_class_name": class_name,

@@ -169,7 +169,7 @@ def write_card(folder: Path, card: str) -> None:
 def is_written_by_hand(path: Path) -> bool:
     if not path.is_file():
         return False
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     return _MARKER not in text and _FILLER_OF_DIFFUSERS not in text
 
 
