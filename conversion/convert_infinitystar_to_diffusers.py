@@ -33,6 +33,7 @@ from videoar_pipelines import (
     InfinityStarScheduler,
     InfinityStarTransformer3DModel,
 )
+from videoar_pipelines.hub.model_card import write_card
 from videoar_pipelines.schedulers.scheduling_infinitystar import PRESETS
 from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
@@ -67,7 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
             tokenizer, text_encoder = load_text_encoder(args.text_encoder_path)
             tokenizer.save_pretrained(folder / "tokenizer")
             text_encoder.save_pretrained(folder / "text_encoder")
-        InfinityStarPipeline(tokenizer, text_encoder, vae, transformer, scheduler).save_config(folder)
+        pipeline = InfinityStarPipeline(tokenizer, text_encoder, vae, transformer, scheduler)
+        pipeline.save_config(folder)
+        write_card(folder, pipeline.model_card(args.output_path.name))  # the folder's name is not yet its own
 
     num_parameters = sum(parameter.numel() for parameter in transformer.parameters())
     print(f"Converted {len(source.shapes)} tensors, {num_parameters:,} parameters, to {args.output_path}: {config}")

@@ -18,6 +18,7 @@ PUBLIC_CLASSES = [
     "InfinityStarScheduler",
     "InfinityStarStream",
     "InfinityStarTransformer3DModel",
+    "VideoARBlocks",
     "VideoARImageToVideoPipeline",
     "VideoARPipeline",
     "VideoARPipelineOutput",

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checkpoint that comes with the repository does what its card says."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.data_set import draw_clip, render_clips
@@ -31,9 +34,31 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def pipe():
-    pipe = VideoARPipeline.from_pretrained(CHECKPOINT)
+    pipe = DiffusionPipeline.from_pretrained(CHECKPOINT)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def test_it_is_what_saving_writes_today(pipe, tmp_path):
+    assert type(pipe) is VideoARPipeline
+    pipe.save_config(tmp_path)
+    for name in ("transformer", "vae"):
+        getattr(pipe, name).save_config(tmp_path / name)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "README.md"]
+    assert len(files) == 8
+    for path in files:
+        shipped = CHECKPOINT / path.relative_to(tmp_path)
+        if path.suffix != ".json":
+            assert shipped.read_text() == path.read_text()
+            continue
+        # Names of folders, and values that were not there yet when it was trained and are the defaults.
+        saved, shipped = json.loads(path.read_text()), json.loads(shipped.read_text())
+        assert all(saved[key] == value for key, value in shipped.items() if key != "_diffusers_version")
+
+
+def test_its_card_has_no_link_that_is_dead_on_the_hub():
+    links = re.findall(r"\]\((.*?)\)", (CHECKPOINT / "README.md").read_text())
+    assert links and all(link.startswith(("https://", "#")) for link in links)
 
 
 def test_the_weights_are_at_most_25_megabytes_of_safetensors():

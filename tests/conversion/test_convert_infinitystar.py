@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from convert_infinitystar_to_diffusers import ConversionError, main
+from diffusers import DiffusionPipeline
 from infinitystar_transformer_keys import check_plans, plan_tensors, read_config, to_half_split_rotation
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -78,16 +79,20 @@ def full_size_shapes() -> dict[str, tuple[int, ...]]:
 def test_the_converted_folder_draws_every_bit_of_the_reference(tmp_path):
     convert(tmp_path / "converted", "--dtype", "float32")
     assert {path.name for path in (tmp_path / "converted").iterdir()} == {
+        "README.md",
         "model_index.json",
+        "pipeline.py",
         "scheduler",
         "transformer",
         "vae",
     }
+    assert 'from_pretrained("converted")' in (tmp_path / "converted" / "README.md").read_text()
     transformer, info = InfinityStarTransformer3DModel.from_pretrained(
         tmp_path / "converted" / "transformer", output_loading_info=True
     )
     assert not any(info.values()), info
-    pipeline = InfinityStarPipeline.from_pretrained(tmp_path / "converted")
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "converted")
+    assert isinstance(pipeline, InfinityStarPipeline)
     assert pipeline.scheduler.config.num_scales == 14 and pipeline.text_encoder is None
     pipeline.register_modules(scheduler=make_run_scheduler())
     pipeline.set_progress_bar_config(disable=True)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The same video by every road: one call, a stream, a batch, given noise, recorded steps, the sampler by hand, copies of the pipeline, a
-thread. What each road adds of its own is tested where it is at home.
+The same video by every road: one call, a stream, a batch, given noise, recorded steps, the sampler by hand, modular blocks, copies of the
+pipeline, a thread. What each road adds of its own is tested where it is at home.
 """
 
 import copy
@@ -14,7 +14,7 @@ import torch
 
 from tests.pipelines.test_cuda_graphs import RepeatedRunner
 from tests.tiny_components import make_tiny_pipeline
-from videoar_pipelines import FrameSampler, PromptStates, VideoARPipeline
+from videoar_pipelines import FrameSampler, PromptStates, VideoARBlocks, VideoARPipeline
 from videoar_pipelines.schedulers.scheduling_videoar import draw_uniform_noise
 
 
@@ -134,6 +134,13 @@ def by_hand(pipe, output_type, negative_prompt=None, video=None, window=None, **
     return latents if output_type == "latent" else pipe.vae.decode(latents).sample.transpose(1, 2) / 2 + 0.5
 
 
+def by_blocks(pipe, **arguments):
+    blocks = VideoARBlocks().init_pipeline()
+    blocks.update_components(**pipe.components)
+    blocks.set_progress_bar_config(disable=True)
+    return blocks(**({"prompt": PROMPT, "generator": generator(), "num_frames": 13} | arguments), output="videos")
+
+
 def pickled(pipe, **arguments):
     with pipe.stream(OTHER_PROMPTS[0]):  # a video in the making does not go along
         other = pickle.loads(pickle.dumps(pipe))
@@ -167,8 +174,8 @@ def in_a_thread(pipe, **arguments):
 
 ROADS = [
     *(call, stream, stream_with_overlap, in_a_batch, streamed_in_a_batch, as_one_of_several, from_noise),
-    *(from_text_states, in_inference_mode, watched, recorded, recorded_stream, by_hand, pickled, deep_copied),
-    *(with_shared_components, in_a_thread),
+    *(from_text_states, in_inference_mode, watched, recorded, recorded_stream, by_hand, by_blocks, pickled),
+    *(deep_copied, with_shared_components, in_a_thread),
 ]
 
 

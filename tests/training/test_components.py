@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.tiny_components import make_tiny_transformer
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.training.components import config_of, transformer_config
 
@@ -31,6 +32,10 @@ def test_a_saved_configuration_is_understood(tmp_path):
     VideoARScheduler(top_p=0.9).save_config(tmp_path)
     config = config_of(VideoARScheduler)(str(tmp_path / "scheduler_config.json"))
     assert VideoARScheduler.from_config(config).config.top_p == 0.9
+
+    make_tiny_transformer().save_config(tmp_path)
+    config = transformer_config(str(tmp_path / "config.json"))
+    assert VideoARTransformer3DModel(**config).config.num_layers == 2
 
 
 def test_a_mistake_in_a_transformers_configuration_names_the_sizes_too():

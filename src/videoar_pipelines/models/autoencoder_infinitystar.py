@@ -36,6 +36,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 
+from ..hub.mixins import HubModelMixin
 from .causal_autoencoder import AutoencoderVideoARState, CausalAutoencoderMixin
 from .causal_convolutions import (
     CausalStream,
@@ -430,7 +431,7 @@ class AutoencoderInfinityStarDecoderOutput(BaseOutput):
     state: AutoencoderVideoARState
 
 
-class AutoencoderInfinityStar(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
+class AutoencoderInfinityStar(HubModelMixin, ModelMixin, CausalAutoencoderMixin, ConfigMixin):
     r"""
     The causal video tokenizer of InfinityStar, for images and videos alike: an image is a video of one frame. The
     defaults are those of the published weights. A latent covers 16x16 pixels and 4 frames; how latents are written as

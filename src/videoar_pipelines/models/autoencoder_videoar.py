@@ -24,6 +24,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
+from ..hub.mixins import HubModelMixin
 from .causal_autoencoder import AutoencoderVideoARState, CausalAutoencoderMixin
 from .causal_convolutions import (
     CausalStream,
@@ -298,7 +299,7 @@ class VideoARDecoder3d(nn.Module):
 # 3. The model
 
 
-class AutoencoderVideoAR(ModelMixin, CausalAutoencoderMixin, ConfigMixin):
+class AutoencoderVideoAR(HubModelMixin, ModelMixin, CausalAutoencoderMixin, ConfigMixin):
     r"""
     A causal video tokenizer with a multi-scale bitwise quantiser, for images and videos alike: an image is a video of
     one frame. The defaults are the tokenizer of the VideoAR paper, Infinity's image tokenizer inflated to 3D.

@@ -21,6 +21,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput, apply_lora_scale
 
+from ..hub.mixins import HubModelMixin
 from .kv_cache_infinitystar import InfinityStarKVCache, KeyValue
 from .packed_linear import pack_linear_layers
 from .token_layout_infinitystar import InfinityStarPass, pass_positions, sequence_mask, text_positions
@@ -216,7 +217,7 @@ class InfinityStarTransformerOutput(BaseOutput):
     logits: list[torch.Tensor]
 
 
-class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     r"""
     Predicts the bits of a pass from the text, the sum of the passes before it in its clip (its input), and the last pass of the
     clip before. The defaults are the public 8B model.

@@ -25,6 +25,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
+from ..hub.mixins import HubModelMixin
 from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import VideoARKVCache, VideoARKVLayerCache
 from .packed_linear import pack_linear_layers
@@ -333,7 +334,7 @@ def apply_offload_hooks(method):
     return wrapper
 
 
-class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     r"""
     Predicts all bits of one (frame, scale) map at once, from the text, the earlier frames and the coarser maps of the frame.
 

@@ -22,6 +22,7 @@ from diffusers.utils import logging, replace_example_docstring
 from diffusers.video_processor import VideoProcessor
 from transformers import T5EncoderModel, T5TokenizerFast
 
+from ..hub.mixins import HubPipelineMixin
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import tokens_per_frame
 from ..models.text_encoding import encode_text
@@ -92,7 +93,7 @@ def resize_to_cover(video: torch.Tensor, height: int, width: int) -> torch.Tenso
     return resized[..., top : top + height, left : left + width]
 
 
-class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMixin):
+class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMixin):
     r"""
     Text-to-video generation by next-frame and next-scale prediction ([VideoAR](https://huggingface.co/papers/2601.05966)).
     With `num_frames=1` it generates images.
@@ -110,6 +111,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _callback_tensor_inputs = list(CALLBACK_TENSORS)
+    blocks_class_name = "VideoARBlocks"
 
     def __init__(
         self,
@@ -149,6 +151,13 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if kwargs.keys() & {"dtype", "torch_dtype"}:
             return super().from_pipe(pipeline, **kwargs)
         return cls(**(pipeline.components | kwargs))
+
+    def describe_default_size(self) -> str:
+        if self.transformer is None:
+            return ""
+        config, ratio = self.transformer.config, self.vae_scale_factor_spatial
+        size = f"{config.sample_height * ratio}x{config.sample_width * ratio} (height x width)"
+        return f"By default it makes {self._default_num_frames()} frames of {size}."
 
     # 1. Text
 
@@ -513,25 +522,26 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         return self._call(return_dict, given_frames, "video", **arguments)
 
     def _call(
-        self,
-        return_dict: bool,
-        given_frames: list[torch.Tensor] | None,
-        given_name: str,
-        num_frames: int | None,
-        **arguments: Any,
+        self, return_dict: bool, given_frames: list[torch.Tensor] | None, given_name: str, **arguments: Any
     ) -> VideoARPipelineOutput | tuple:
         """A whole video; `given_frames` came in the argument `given_name`, the others are those of `__call__`."""
-        if num_frames is None:
-            num_frames = self._default_num_frames(1 if given_frames is None else given_frames[0].shape[1])
-        stream = self._open_stream(
-            CallArguments(num_frames=num_frames, given_frames=given_frames, given_name=given_name, **arguments)
-        )
+        stream = self._open_call(given_frames, given_name, **arguments)
         with self.progress_bar(total=stream.num_timesteps) as progress_bar:
             frames = stream.run(progress_bar.update)
         self._last_call = stream.describe_call()
         if not return_dict:
             return (frames,)
         return VideoARPipelineOutput(frames=frames)
+
+    def _open_call(
+        self, given_frames: list[torch.Tensor] | None, given_name: str, num_frames: int | None, **arguments: Any
+    ) -> VideoARStream:
+        """The stream of a video of finite length."""
+        if num_frames is None:
+            num_frames = self._default_num_frames(1 if given_frames is None else given_frames[0].shape[1])
+        return self._open_stream(
+            CallArguments(num_frames=num_frames, given_frames=given_frames, given_name=given_name, **arguments)
+        )
 
     # 5. Streams
 

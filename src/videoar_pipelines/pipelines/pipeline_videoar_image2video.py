@@ -109,7 +109,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
             `ValueError`: An argument cannot work; the message names it, its value and what would.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "image", "return_dict")}
-        return self._call(return_dict, self._load_videos(_as_videos(image), "image"), "image", **arguments)
+        return self._call(return_dict, self._load_videos(as_videos(image), "image"), "image", **arguments)
 
     @torch.no_grad()
     @describe_arguments
@@ -160,13 +160,13 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         """
         own = {"self", "image", "overlap_decoding"}
         arguments = {name: value for name, value in locals().items() if name not in own | {"own"}}
-        given_frames = self._load_videos(_as_videos(image), "image")
+        given_frames = self._load_videos(as_videos(image), "image")
         return self._open_stream(
             CallArguments(given_frames=given_frames, given_name="image", **arguments), overlap_decoding
         )
 
 
-def _as_videos(image: Image | list[Image]) -> list[list[Image]]:
+def as_videos(image: Image | list[Image]) -> list[list[Image]]:
     """Every image as a video of one frame."""
     if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
         image = list(image)

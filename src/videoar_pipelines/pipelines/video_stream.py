@@ -196,6 +196,40 @@ class VideoARStream:
         self.close()
         return self.hooks.postprocess(torch.cat(parts, dim=2))
 
+    @torch.no_grad()
+    def sample_frames(self, most: int | None, on_progress: Callable[[], None] | None = None) -> list[torch.Tensor]:
+        """
+        The next latent frames, for a caller who looks at them before [`~decode_frames`] or decodes several together.
+
+        Args:
+            most (`int`, *optional*): How many, if there are as many. `None` goes on to the end, or to the next re-encoding.
+            on_progress (`Callable`, *optional*): Called after every map.
+
+        Returns:
+            `list[torch.Tensor]`: Each `(B, d, H', W')`; empty at the end of the video.
+        """
+        with self._work():
+            self._on_progress = on_progress
+            return self._next_latent_frames(most)
+
+    @torch.no_grad()
+    def decode_frames(self, latent_frames: list[torch.Tensor]) -> torch.Tensor:
+        """
+        Decodes what [`~sample_frames`] gave, all of it and in this order.
+
+        Returns:
+            `torch.Tensor`: Pixel frames `(B, 3, F, H, W)` in [-1, 1]; with `output_type="latent"` the latent frames
+            `(B, d, T, H', W')`. [`~postprocess`] makes of it what the call would return.
+        """
+        with self._work():
+            pixels = self._decode(latent_frames)
+            self._wait_for_decoder()
+            return pixels
+
+    def postprocess(self, video: torch.Tensor) -> Chunk:
+        """Chunks of [`~decode_frames`], concatenated along time, as the `output_type` of the stream."""
+        return self.hooks.postprocess(video)
+
     def stop(self) -> None:
         """Ends the video after the present step; the frames that are finished are still handed out."""
         if not self.is_closed:
@@ -302,7 +336,7 @@ class VideoARStream:
         to be decoded before the tail can be re-encoded.
         """
         latent_frames = []
-        while not self._has_ended and len(latent_frames) != most:
+        while not self.has_ended and len(latent_frames) != most:
             if not self._given_frames and self.sampler.frame == self.length.reencode_at:
                 if latent_frames:
                     break
@@ -319,7 +353,8 @@ class VideoARStream:
         return latent_frames
 
     @property
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """Whether all latent frames have been sampled."""
         return self.is_closed or self.sampler.is_stopped or self.latent_frame == self.length.num_latent_frames
 
     def _take_conditions(self) -> FrameConditions | None:

@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from ..hub.mixins import HubCardMixin
 from ..models.quantization import ScaleSchedule, check_scale_schedule, merge_frames, split_frames
 from ..models.quantization_infinitystar import accumulate_pass, clip_lengths, make_passes, pass_inputs
 from ..models.token_layout_infinitystar import InfinityStarPass
@@ -155,7 +156,7 @@ def projected_guidance(
     return conditional + (guidance_scale - 1) * update.to(conditional.dtype)
 
 
-class InfinityStarScheduler(SchedulerMixin, ConfigMixin):
+class InfinityStarScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
     """
     Owns the passes, guidance, and the sampling of bits. The defaults are the public 480p model; see `PRESETS`.
 

@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from ..hub.mixins import HubCardMixin
 from ..models.config_checks import check_kinds, check_numbers, check_positive_integers, is_integer, is_number
 from ..models.quantization import (
     MultiScaleMaps,
@@ -128,7 +129,7 @@ def check_sampling_values(guidance_scale: float, temperature: float | Sequence[f
         raise ValueError(f"`top_p` has to be above 0 and at most 1 (off), got {top_p!r}.")
 
 
-class VideoARScheduler(SchedulerMixin, ConfigMixin):
+class VideoARScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
     """
     Owns the scale schedules, the guidance schedule, the sampling of bits, and for training the corruption of
     Cross-Frame Error Correction.

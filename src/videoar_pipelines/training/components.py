@@ -39,11 +39,12 @@ def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, 
 def config_of(component: type[ConfigMixin]) -> Callable[[str], dict[str, Any]]:
     """
     The type of a flag that takes the configuration of a component, see `arguments.model_config`, and refuses keys that the
-    component does not know. Keys with a leading underscore, which `save_pretrained` writes, may stay.
+    component does not know. What `save_pretrained` writes besides, `auto_map` and keys with a leading underscore, may stay.
     """
 
     def component_config(text: str) -> dict[str, Any]:
         config, known = model_config(text), set(inspect.signature(component).parameters)
+        config.pop("auto_map", None)
         for key in config:
             if key not in known and not key.startswith("_"):
                 nearest = difflib.get_close_matches(key, known, n=1)

@@ -30,6 +30,7 @@ from diffusers.utils import replace_example_docstring
 from diffusers.video_processor import VideoProcessor
 from transformers import T5EncoderModel, T5TokenizerFast
 
+from ...hub.mixins import HubPipelineMixin
 from ...models.autoencoder_infinitystar import AutoencoderInfinityStar
 from ...models.quantization_infinitystar import clip_lengths
 from ...models.text_encoding import encode_text
@@ -64,7 +65,7 @@ DETAIL_HINT = ", Close-up on big objects, emphasize scale and detail"
 DEFAULT_SHAPE = (9, 16)
 
 
-class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
+class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMixin):
     r"""
     Text to video, text to image (`num_frames=1`), image to video (`image=`) and continuation of a video (`video=`) with
     [InfinityStar](https://huggingface.co/papers/2511.04675).
