@@ -31,6 +31,8 @@ METHODS = {
     "reencode": lambda trained_length: {"reencode_at": trained_length},
 }
 
+MOST_ENDED_VIDEOS = 8  # of which the end can still be saved; a few megabytes each
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -110,7 +112,7 @@ class LiveVideo:
                 self.num_frames += len(files)
                 yield files
                 self._wait_for_player()
-                if self._is_stopped.is_set() or time.monotonic() > end:
+                if self.is_stopped or time.monotonic() > end:
                     break
                 if self._next_prompts:
                     self._stream.set_prompt(self._next_prompts.pop())
@@ -135,6 +137,11 @@ class LiveVideo:
         if not self.is_running:
             raise ValueError("The video has ended. Press Start for another one.")
         self._next_prompts.append(prompt)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was asked to end."""
+        return self._is_stopped.is_set()
 
     @property
     def is_running(self) -> bool:
@@ -218,13 +225,22 @@ class LiveVideos:
                     f"{self.settings.most_videos} videos are running, as many as this machine makes in real time. Try again "
                     "when a visitor has left."
                 )
+            self._forget_old_ones()
             video = self._videos[visitor] = LiveVideo(self.pipeline.stream(**arguments), self.settings)
         return video
 
+    def _forget_old_ones(self) -> None:
+        """Not every visitor says that he has left."""
+        ended = [visitor for visitor, video in self._videos.items() if not video.is_running]
+        for visitor in ended[:-MOST_ENDED_VIDEOS]:
+            del self._videos[visitor]
+
     def _load_image(self, path: Path) -> PIL.Image.Image:
-        file = io.BytesIO(path.read_bytes())
-        file.name = path.name  # what errors call it, without the folder
-        return PIL.Image.fromarray(load_image(file, self.height, self.width))
+        try:
+            return PIL.Image.fromarray(load_image(path, self.height, self.width))
+        except ValueError as error:
+            # The folder is ours, and means nothing to a visitor.
+            raise ValueError(f"The first frame: {error}".replace(f"{path.parent}/", "")) from error
 
     def of(self, visitor: str) -> LiveVideo:
         """

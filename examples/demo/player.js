@@ -9,9 +9,11 @@ let shown = 0;
 
 watch("value", () => {
   const batch = props.value;
-  if (batch === null || batch.first === 0) waiting.length = 0; // stopped, or a new video
-  if (batch === null) return;
-  if (batch.first === 0) shown = 0;
+  if (batch.first === 0) {
+    // A new video; one without frames when it was stopped.
+    waiting.length = 0;
+    shown = 0;
+  }
   period = 1000 / batch.fps;
   waiting.push(...batch.frames);
   // A hidden tab shows nothing; seen again, it goes on with what is new.
