@@ -83,16 +83,17 @@ class LiveVideo:
 
     Args:
         stream ([`VideoARStream`]): Of one video, without end.
+        prompt (`str`): That it was made with.
         settings ([`Settings`]): For all videos.
     """
 
-    def __init__(self, stream: VideoARStream, settings: Settings):
+    def __init__(self, stream: VideoARStream, prompt: str, settings: Settings):
+        self.prompt = prompt  # of the next latent frame
         self.settings = settings
         self.num_frames = 0  # handed out
         self._stream = stream
         self._kept: deque[bytes] = deque(maxlen=max(1, round(settings.kept_seconds * settings.fps)))
         self._kept_lock = threading.Lock()
-        self._next_prompts: deque[str] = deque(maxlen=1)
         self._is_stopped = threading.Event()
         self._has_ended = threading.Event()
         # When the player showed the first frame, as if it had not paused since.
@@ -104,6 +105,7 @@ class LiveVideo:
         Frees the memory of the stream when it ends or is closed.
         """
         end = time.monotonic() + self.settings.longest_seconds
+        prompt = self.prompt
         try:
             for chunk in self._stream:  # (1, F, H, W, 3) in [0, 1]
                 files = [to_jpeg(image) for image in frames_to_uint8(chunk[0])]
@@ -114,8 +116,9 @@ class LiveVideo:
                 self._wait_for_player()
                 if self.is_stopped or time.monotonic() > end:
                     break
-                if self._next_prompts:
-                    self._stream.set_prompt(self._next_prompts.pop())
+                if self.prompt != prompt:
+                    prompt = self.prompt
+                    self._stream.set_prompt(prompt)
         finally:
             self._stream.close()
             self._has_ended.set()
@@ -136,7 +139,7 @@ class LiveVideo:
         prompt = check_prompt(prompt)
         if not self.is_running:
             raise ValueError("The video has ended. Press Start for another one.")
-        self._next_prompts.append(prompt)
+        self.prompt = prompt
 
     @property
     def is_stopped(self) -> bool:
@@ -208,7 +211,8 @@ class LiveVideos:
         Raises:
             `ValueError`: The prompt is empty, the file is no image, or as many videos run as can.
         """
-        arguments: dict[str, Any] = {"prompt": check_prompt(prompt)} | self._method
+        prompt = check_prompt(prompt)
+        arguments: dict[str, Any] = {"prompt": prompt} | self._method
         if image_path is not None:
             arguments["video"] = [self._load_image(Path(image_path))]
         arguments["generator"] = torch.Generator("cpu")
@@ -226,7 +230,7 @@ class LiveVideos:
                     "when a visitor has left."
                 )
             self._forget_old_ones()
-            video = self._videos[visitor] = LiveVideo(self.pipeline.stream(**arguments), self.settings)
+            video = self._videos[visitor] = LiveVideo(self.pipeline.stream(**arguments), prompt, self.settings)
         return video
 
     def _forget_old_ones(self) -> None:
