@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # comes with accelerate
+
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
     UsageError,
@@ -66,7 +68,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.process = subprocess.Popen(
+        self.process = psutil.Popen(
             [sys.executable, str(APP), "--port", str(self.port), *arguments], stdout=subprocess.PIPE, text=True
         )
         self.url = self.process.stdout.readline().split(" ")[0]  # printed when it serves
@@ -80,15 +82,15 @@ class Server:
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
 
-    def memory_megabytes(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
-    def processor_seconds(self) -> float:
-        """Of all its threads, since it began."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def processor_seconds(processes: list[psutil.Process]) -> float:
+    """Of all threads of processes, since they began; what has ended meanwhile does not count."""
+    seconds = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
 
 
 @contextlib.contextmanager
@@ -140,7 +142,7 @@ def describe_frames(log: dict[str, Any], seconds: float) -> dict[str, float]:
 def main(args):
     with open_browser(args.chromium) as browser, Server(args.app) as server:
         # 1. Visitors come one after the other, and press Start
-        memory = {"idle": server.memory_megabytes()}
+        memory = {"idle": server.process.memory_info().rss / 1e6}
         pages = []
         for index in range(args.visitors):
             pages.append(open_page(browser, server.url))
@@ -149,12 +151,18 @@ def main(args):
             pages[-1].wait_for_function("window.measured.painted.length > 0")
 
         # 2. They watch
-        start, processor_start = time.monotonic(), server.processor_seconds()
         load_before = os.getloadavg()[0]
+        browsers = [process for process in psutil.Process().children(recursive=True) if process != server.process]
+        start, before = time.monotonic(), {"server": processor_seconds([server.process])}
+        before["browser"] = processor_seconds(browsers)
         while (elapsed := time.monotonic() - start) < args.seconds + 2:
-            memory[f"{elapsed:.0f} s"] = server.memory_megabytes()
+            memory[f"{elapsed:.0f} s"] = server.process.memory_info().rss / 1e6
             time.sleep(min(10, args.seconds + 2 - elapsed))
-        processor_share = (server.processor_seconds() - processor_start) / (time.monotonic() - start)
+        elapsed = time.monotonic() - start
+        busy_cores = {
+            "server": (processor_seconds([server.process]) - before["server"]) / elapsed,
+            "browser": (processor_seconds(browsers) - before["browser"]) / elapsed,
+        }
         visitors = [describe_frames(page.evaluate("window.measured"), args.seconds) for page in pages]
         if args.screenshot is not None:
             pages[0].screenshot(path=args.screenshot)
@@ -163,11 +171,11 @@ def main(args):
         for page in pages:
             page.context.close()
         time.sleep(3)
-        processor_start = server.processor_seconds()
+        start, before = time.monotonic(), processor_seconds([server.process])
         time.sleep(3)
         after_closing = {
-            "memory_megabytes": server.memory_megabytes(),
-            "busy_cores": (server.processor_seconds() - processor_start) / 3,
+            "server_memory_megabytes": server.process.memory_info().rss / 1e6,
+            "server_busy_cores": (processor_seconds([server.process]) - before) / (time.monotonic() - start),
         }
 
     results = {
@@ -175,7 +183,7 @@ def main(args):
         "cores": os.cpu_count(),
         "load_before_and_after": [load_before, os.getloadavg()[0]],
         "visitors": visitors,
-        "server_busy_cores": processor_share,
+        "busy_cores": busy_cores,
         "server_memory_megabytes": memory,
         "after_closing": after_closing,
     }
