@@ -45,7 +45,6 @@ def main():
         from page import serve_page
     except ImportError as error:
         raise UsageError(f'The page needs gradio ({error}): pip install -e ".[demo]"') from error
-    torch.set_num_threads(1)  # one core for every video
     with loading("--checkpoint", args.checkpoint):
         pipeline = VideoARPipeline.from_pretrained(args.checkpoint)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -107,7 +107,7 @@ class LiveVideo:
         end = time.monotonic() + self.settings.longest_seconds
         prompt = self.prompt
         try:
-            for chunk in self._stream:  # (1, F, H, W, 3) in [0, 1]
+            while (chunk := self._next_chunk()) is not None:  # (1, F, H, W, 3) in [0, 1]
                 files = [to_jpeg(image) for image in frames_to_uint8(chunk[0])]
                 with self._kept_lock:
                     self._kept.extend(files)
@@ -122,6 +122,11 @@ class LiveVideo:
         finally:
             self._stream.close()
             self._has_ended.set()
+
+    def _next_chunk(self) -> np.ndarray | None:
+        # One core for every video. It holds for the thread that runs this, and each time it may be another one.
+        torch.set_num_threads(1)
+        return next(self._stream, None)
 
     def _wait_for_player(self) -> None:
         now, seconds_of_play = time.monotonic(), self.num_frames / self.settings.fps
