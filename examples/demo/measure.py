@@ -113,7 +113,7 @@ def open_browser(program: str | None) -> Iterator[Any]:
 
 def open_page(browser: Any, url: str) -> Any:
     """The page of a new visitor."""
-    page = browser.new_context(viewport={"width": 1000, "height": 720}).new_page()
+    page = browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
     page.goto(url)
     page.wait_for_selector("#video img", state="attached")
     page.evaluate(COUNT_PAINTED)

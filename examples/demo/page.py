@@ -19,7 +19,7 @@ from live_video import LiveVideos
 TITLE = "VideoAR: an endless video"
 INTRODUCTION = f"""
 # {TITLE}
-Made while you watch, frame by frame, by next-frame and next-scale prediction. The model knows one moving shape: which, its colour and
+Made while you watch, frame by frame, by next-frame and next-scale prediction. The model knows one moving shape: its form, colour and
 size, the background and the motion. Change the prompt while it runs.
 """
 PROMPTS = [
@@ -90,6 +90,7 @@ def make_page(videos: LiveVideos) -> gr.Blocks:
                 with gr.Row():
                     start_button = gr.Button("Start", variant="primary", min_width=80, elem_id="start")
                     change_button = gr.Button("Change prompt", min_width=80, elem_id="change")
+                with gr.Row():
                     stop_button = gr.Button("Stop", min_width=80, elem_id="stop")
                     save_button = gr.Button("Download mp4", min_width=80, elem_id="save")
                 image = gr.Image(label="First frame (optional)", sources=["upload", "clipboard"], height=200)

@@ -255,4 +255,4 @@ def test_the_measurement_of_the_demo_runs(browser, tmp_path):
     assert len(measured["visitors"]) == 2
     assert all(0 < visitor["frames_per_second"] <= 21 for visitor in measured["visitors"])
     assert measured["after_closing"]["server_busy_cores"] < 0.5
-    assert PIL.Image.open(screenshot).size == (1000, 720)
+    assert PIL.Image.open(screenshot).size == (1000, 600)
