@@ -2,6 +2,7 @@
 # The first run takes a minute or two (it downloads PyTorch), later runs start at once. A run that failed can be repeated.
 #
 #   make generate PROMPT="a red circle moves to the right"    text to video, into outputs/
+#   make demo                                                 a web page with an endless video, http://127.0.0.1:7860
 #   make evaluation-weights                                   the network of FVD, 47 MB, into the cache
 #   make test                                                 the test suite
 #   make test-fast                                            models, schedulers, pipelines and other units only
@@ -15,6 +16,7 @@ PROMPT ?= a red circle moves to the right
 SEED ?= 0
 OUTPUT_DIR ?= outputs
 GENERATE_ARGS ?=
+DEMO_ARGS ?=
 
 WORKERS ?= 2
 TESTS ?= tests
@@ -24,12 +26,15 @@ FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/doc
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
 
-.PHONY: generate evaluation-weights test test-fast style quality
+.PHONY: generate demo evaluation-weights test test-fast style quality
 .NOTPARALLEL:
 
 generate: $(VENV)/.installed
 	@$(VENV)/bin/python examples/inference/text_to_video.py \
 		--prompt "$$PROMPT" --seed $(SEED) --output_dir "$(OUTPUT_DIR)" $(GENERATE_ARGS)
+
+demo: $(VENV)/.installed-demo
+	@$(VENV)/bin/python examples/demo/app.py $(DEMO_ARGS)
 
 evaluation-weights: $(VENV)/.installed
 	@$(VENV)/bin/python -m videoar_pipelines.evaluation.weights
@@ -70,6 +75,9 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml constraints.txt
 	$(call install,-e .)
+
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(call install,-e ".[demo]")
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(call install,-e ".[test]")
