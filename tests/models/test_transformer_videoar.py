@@ -138,7 +138,7 @@ class ShiftedTextReference:
             return positions.expand(-1, -1, 3) + shift * TOKENS_PER_FRAME
         return positions + torch.tensor([shift, 0, 0])
 
-    def __call__(self, attn, hidden_states, rotary_embedding, attention_mask=None, cache_layer=None):
+    def __call__(self, attn, hidden_states, rotary_embedding, attention_mask=None, kv_cache=None):
         num_text = self.clip.num_text_tokens
         query, key, value = (
             projection(hidden_states).unflatten(-1, (attn.heads, -1))

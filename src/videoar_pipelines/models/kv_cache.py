@@ -127,10 +127,11 @@ class VideoARKVCache:
         self.text_mask_storage = torch.ones(keys.shape[1], text_length, dtype=torch.bool, device=keys.device)
         # Unshifted keys of the text, needed once the video outgrows `max_text_distance`.
         self.text_keys = None if self.max_text_distance is None else torch.zeros_like(keys[:, :, :text_length])
-        self.layers = [VideoARKVLayerCache(self.cursor, *storage) for storage in zip(keys, values)]
+        self.layer_caches = [VideoARKVLayerCache(self.cursor, *storage) for storage in zip(keys, values)]
 
-    def __getitem__(self, layer: int) -> VideoARKVLayerCache:
-        return self.layers[layer]
+    def get(self, layer_idx: int) -> VideoARKVLayerCache:
+        """The keys and values of a layer."""
+        return self.layer_caches[layer_idx]
 
     # 1. How much is filled
 
@@ -214,7 +215,7 @@ class VideoARKVCache:
 
     # 3. Frames
 
-    def forget_frames(self) -> None:
+    def clear_frames(self) -> None:
         """Forgets the video and keeps the text: the next token is the first of latent frame 0."""
         cursor = self.cursor
         cursor.length, cursor.num_written, cursor.text_shift = self.text_length, 0, 0

@@ -22,9 +22,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput, apply_lora_scale
 
 from .kv_cache_infinitystar import InfinityStarKVCache, KeyValue
+from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
 from .token_layout_infinitystar import InfinityStarPass, pass_positions, sequence_mask, text_positions
-from .transformer_videoar import apply_offload_hooks, apply_rotary_embedding
+from .transformer_videoar import apply_rotary_embedding
 
 
 # 1. Positions
@@ -383,7 +384,7 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
         attention_mask = None if text_mask is None else text_mask[:, None, None, :]
         for index, block in enumerate(self.blocks):
             hidden_states, own = block(hidden_states, rotary_embedding, attention_mask)
-            kv_cache.write_text(index, own)
+            kv_cache.get(index).store_text(*own)
         kv_cache.text_mask = text_mask
 
     @apply_lora_scale("attention_kwargs")
@@ -456,10 +457,10 @@ class InfinityStarTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, 
                     block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
-                seen = None if kv_cache is None else kv_cache.seen[index]
+                seen = None if kv_cache is None else kv_cache.get(index).get()
                 hidden_states, own = block(hidden_states, rotary_embedding, attention_mask, seen)
             if keep_map and kv_cache is not None:
-                kv_cache.write_map(index, own)
+                kv_cache.get(index).store_map(*own)
 
         # 4. Bits; the text is left out after the norm, because only there a sequence that was split is whole
         hidden_states = self.norm_out(hidden_states)[:, num_text_tokens:]  # (B, S, D)

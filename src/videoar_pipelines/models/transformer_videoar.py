@@ -8,11 +8,7 @@ Letters used in shapes: `B` batch, `T` latent frames, `K` scales, `L` tokens of 
 tokens, `D` width, `H` heads, `d` bits of a token.
 """
 
-import functools
-from collections.abc import Callable
-
 import torch
-import torch.fx.experimental._config
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -25,8 +21,10 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
+from .compilation import make_alike, without_duck_shapes
 from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import VideoARKVCache, VideoARKVLayerCache
+from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
 from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
 
@@ -133,7 +131,7 @@ class VideoARAttnProcessor:
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         if attn.fused_projections:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
@@ -148,8 +146,8 @@ class VideoARAttnProcessor:
         query = apply_rotary_embedding(query, rotary_embedding)
         key = apply_rotary_embedding(key, rotary_embedding)
 
-        if cache_layer is not None:
-            key, value = cache_layer.update(key, value)
+        if kv_cache is not None:
+            key, value = kv_cache.update(key, value)
         if attn.key_value_heads != attn.heads:
             key = key.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
             value = value.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
@@ -199,9 +197,9 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
-        return self.processor(self, hidden_states, rotary_embedding, attention_mask, cache_layer)
+        return self.processor(self, hidden_states, rotary_embedding, attention_mask, kv_cache)
 
 
 # 3. Block
@@ -231,9 +229,9 @@ class VideoARTransformerBlock(nn.Module):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
-        attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer)
+        attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, kv_cache)
         hidden_states = hidden_states + attention_output
         return hidden_states + self.ff(self.norm2(hidden_states))  # (B, S, D)
 
@@ -268,69 +266,7 @@ class VideoARFrameCondition(nn.Module):
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
 
 
-# 5. Compilation
-
-
-def make_alike(
-    hidden_states: torch.Tensor,
-    rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-    attention_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """
-    The inputs of a block with a cache in a form that is the same for text and maps of any size. A compiler makes a graph of its own
-    for every dimension that is one, for views and for repeated values.
-
-    Args:
-        hidden_states (`torch.Tensor` of shape `(B, S, D)`): A single token is doubled; its double is to be left out of the result.
-        rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Tables `(1 or B, S, 1, head_dim // 2)`.
-        attention_mask (`torch.Tensor` of shape `(1 or B, 1, 1 or S, length)`, *optional*): Boolean.
-    """
-    batch_size, num_tokens = len(hidden_states), max(2, hidden_states.shape[1])
-
-    def fill(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
-        return tensor.expand(*shape).clone(memory_format=torch.contiguous_format)
-
-    hidden_states = fill(hidden_states, batch_size, num_tokens, -1)
-    cosine, sine = (fill(table, batch_size, num_tokens, -1, -1) for table in rotary_embedding)
-    if attention_mask is not None:
-        attention_mask = fill(attention_mask, batch_size, -1, num_tokens, -1)
-    return hidden_states, (cosine, sine), attention_mask
-
-
-def without_duck_shapes(function: Callable) -> Callable:
-    """Compiles `function` without the guess that sizes which are equal in its first call always are."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with torch.fx.experimental._config.patch(use_duck_shape=False):
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
-# 6. Model
-
-
-def apply_offload_hooks(method):
-    """
-    Lets a method other than `forward` find the model's weights where it needs them: runs the hooks of accelerate's offloading
-    and of diffusers' group offloading before and after it. (diffusers' own `apply_forward_hook` knows only the first, and only
-    before.)
-    """
-
-    @functools.wraps(method)
-    def wrapper(self, *args, **kwargs):
-        registry = getattr(self, "_diffusers_hook", None)
-        group_offloading = registry.get_hook("group_offloading") if registry is not None else None
-        hooks = [hook for hook in (getattr(self, "_hf_hook", None), group_offloading) if hook is not None]
-        for hook in hooks:
-            hook.pre_forward(self)
-        output = method(self, *args, **kwargs)
-        for hook in reversed(hooks):
-            output = hook.post_forward(self, output)
-        return output
-
-    return wrapper
+# 5. Model
 
 
 class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
@@ -596,7 +532,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 hidden_states, rotary_embedding, attention_mask
             )
         for index, block in enumerate(self.blocks):
-            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
+            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache.get(index))
         kv_cache.end_text(length, encoder_attention_mask)
         self._shift_text(kv_cache)
 
@@ -777,8 +713,8 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                     block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
-                cache_layer = kv_cache[index] if kv_cache is not None else None
-                hidden_states = block(hidden_states, rotary_embedding, attention_mask, cache_layer)
+                layer_cache = kv_cache.get(index) if kv_cache is not None else None
+                hidden_states = block(hidden_states, rotary_embedding, attention_mask, layer_cache)
         if kv_cache is not None:
             kv_cache.advance(token_ids.shape[0])
 

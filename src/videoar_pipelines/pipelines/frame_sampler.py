@@ -177,7 +177,7 @@ class FrameSampler:
 
     def start_over(self) -> None:
         """Forgets all frames; the text stays, and the next latent frame is the first of a video."""
-        self.kv_cache.forget_frames()
+        self.kv_cache.clear_frames()
         self.frame = self.num_sampled_frames = 0
         self.previous_frame = torch.zeros_like(self.frame_sum)
         if self._refiner is not None:
@@ -233,7 +233,7 @@ class FrameSampler:
             maps ([`MultiScaleMaps`]): The frames; no more than the cache has room for.
             conditions (`dict[str, torch.Tensor]`, *optional*): Of these frames, each `(B, T, c)`.
         """
-        self.kv_cache.forget_frames()
+        self.kv_cache.clear_frames()
         num_frames = maps.latents.shape[2]
         inputs = self.scheduler.scale_clip_input(maps, self.scale_schedule)
         token_ids = video_token_ids(self.scale_schedule, num_frames, device=inputs.device)
