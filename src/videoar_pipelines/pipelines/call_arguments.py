@@ -350,6 +350,23 @@ def check_text(
         )
 
 
+def check_padding(padding: Any, max_sequence_length: int, states: dict[str, torch.Tensor | None]) -> None:
+    """
+    The arguments of `encode_prompt` that decide how long text states are, and the states it was given, by name.
+
+    Raises:
+        `ValueError`: `padding` is unknown, or states are longer than what they are to be padded to.
+    """
+    if padding not in ("longest", "max_length"):
+        raise ValueError(f"`padding` has to be 'longest' or 'max_length', got {padding!r}.")
+    for name, embeds in states.items():
+        if padding == "max_length" and embeds is not None and embeds.shape[1] > max_sequence_length:
+            raise ValueError(
+                f"`{name}` has {embeds.shape[1]} tokens and cannot be padded to `max_sequence_length` = {max_sequence_length}. "
+                f"Pass at least {embeds.shape[1]}, or `padding='longest'`."
+            )
+
+
 def _check_texts(name: str, texts: Any) -> None:
     if texts is None or isinstance(texts, str):
         return

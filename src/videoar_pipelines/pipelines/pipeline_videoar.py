@@ -24,7 +24,7 @@ from transformers import T5EncoderModel, T5TokenizerFast
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import tokens_per_frame
-from ..models.text_encoding import encode_text
+from ..models.text_encoding import encode_text, pad_text
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
 from .call_arguments import (
@@ -42,6 +42,7 @@ from .call_arguments import (
     check_multiple,
     check_noise,
     check_num_frames,
+    check_padding,
     check_text,
     describe_arguments,
     num_latent_frames,
@@ -165,6 +166,7 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         max_sequence_length: int | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        padding: str = "longest",
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         r"""
         Encodes prompts for both guidance branches.
@@ -183,6 +185,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.
             device (`torch.device`, *optional*): Defaults to the execution device.
             dtype (`torch.dtype`, *optional*): Defaults to the text encoder's.
+            padding (`str`, defaults to `"longest"`):
+                `"longest"`: `N` is the number of tokens of the longest prompt. `"max_length"`: `N` is `max_sequence_length`, so
+                that embeddings of any two prompts have one shape and can be stored or stacked; zeros after the text, which the
+                masks hide and no video depends on. Attention is over `N` tokens.
 
         Returns:
             `tuple`: `prompt_embeds` and `negative_prompt_embeds`, `(B * num_videos_per_prompt, N, C)`, and their masks
@@ -209,6 +215,8 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
         if max_sequence_length is None:
             max_sequence_length = self.transformer.config.max_text_length if self.transformer is not None else 512
         check_integer("max_sequence_length", max_sequence_length, least=1)
+        states = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+        check_padding(padding, max_sequence_length, states)
 
         def encode(prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
             states, mask = encode_text(self.tokenizer, self.text_encoder, prompts, max_sequence_length, device=device)
@@ -226,6 +234,8 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             )
             prompt_attention_mask = mask_of(prompt_embeds)
         batch_size = len(prompt_embeds)
+        if padding == "max_length":
+            prompt_embeds, prompt_attention_mask = pad_text(prompt_embeds, prompt_attention_mask, max_sequence_length)
 
         if not do_classifier_free_guidance:
             negative_prompt_embeds, negative_prompt_attention_mask = None, None
@@ -239,6 +249,10 @@ class VideoARPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMix
             negative_prompt_embeds = self.transformer.null_text_embeds(batch_size, prompt_embeds.shape[1])
             negative_prompt_embeds = negative_prompt_embeds.to(device=device, dtype=prompt_embeds.dtype)
             negative_prompt_attention_mask = prompt_attention_mask
+        if negative_prompt_embeds is not None and padding == "max_length":
+            negative_prompt_embeds, negative_prompt_attention_mask = pad_text(
+                negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length
+            )
 
         repeats = num_videos_per_prompt
         prompt_embeds = prompt_embeds.to(device).repeat_interleave(repeats, dim=0)

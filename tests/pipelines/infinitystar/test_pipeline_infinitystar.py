@@ -447,6 +447,19 @@ def test_prompts_of_a_batch_draw_what_they_draw_alone(pipe_with_text):
     assert not torch.equal(negative, batch)
 
 
+@pytest.mark.parametrize("negative_prompt", [None, "blue"])
+def test_embeddings_padded_on_request_have_one_shape_and_draw_the_same(pipe_with_text, negative_prompt):
+    pipe, longest = pipe_with_text, pipe_with_text.transformer.config.max_text_length
+    names = ("prompt_embeds", "negative_prompt_embeds", "prompt_attention_mask", "negative_prompt_attention_mask")
+    arguments = {"negative_prompt": negative_prompt, "add_prompt_hints": False}
+    for prompt in ("a red circle", "a green square moves to the left"):
+        states = pipe.encode_prompt(prompt, negative_prompt, padding="max_length")
+        assert [tuple(item.shape) for item in states] == [(1, longest, 48)] * 2 + [(1, longest)] * 2
+        assert torch.equal(sample(pipe, **dict(zip(names, states))), sample(pipe, prompt=prompt, **arguments))
+    with pytest.raises(ValueError, match="`padding` has to be 'longest' or 'max_length', got 'left'"):
+        pipe.encode_prompt("a red circle", padding="left")
+
+
 def test_the_text_encoder_can_be_freed():
     pipeline, tokenizer = make_run_pipeline(), make_tiny_tokenizer()
     config = T5Config(vocab_size=len(tokenizer), d_model=48, d_kv=8, d_ff=32, num_layers=1, num_heads=2)

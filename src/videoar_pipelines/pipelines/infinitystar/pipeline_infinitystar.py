@@ -32,10 +32,11 @@ from transformers import T5EncoderModel, T5TokenizerFast
 
 from ...models.autoencoder_infinitystar import AutoencoderInfinityStar
 from ...models.quantization_infinitystar import clip_lengths
-from ...models.text_encoding import encode_text
+from ...models.text_encoding import encode_text, pad_text
 from ...models.token_layout_infinitystar import InfinityStarPass
 from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
+from ..call_arguments import check_padding
 from ..pipeline_output import VideoARPipelineOutput
 from .clip_sampler import ClipSampler, ClipSamplerState, TextBranch
 from .clip_stream import InfinityStarStream
@@ -144,7 +145,8 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         negative_prompt_attention_mask: torch.Tensor | None = None,
         max_sequence_length: int | None = None,
         device: torch.device | None = None,
-    ):
+        padding: str = "longest",
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         r"""
         Encodes prompts for both guidance branches. Prompts are taken as they are, see [`add_hints`].
 
@@ -161,16 +163,27 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.
             device (`torch.device`, *optional*): Defaults to the execution device.
+            padding (`str`, defaults to `"longest"`):
+                `"longest"`: `N` is the number of tokens of the longest prompt. `"max_length"`: `N` is `max_sequence_length`, so
+                that embeddings of any two prompts have one shape and can be stored or stacked; zeros after the text, which the
+                masks hide and no video depends on. Attention is over `N` tokens.
 
         Returns:
             `tuple`: `prompt_embeds` and `negative_prompt_embeds`, `(B * num_videos_per_prompt, N, C)`, and their masks
             `(B * num_videos_per_prompt, N)`; the negative ones are `None` without guidance.
+
+        Raises:
+            `ValueError`: `padding` is unknown, or given states are longer than what they are to be padded to.
         """
         device = device or self._execution_device
         max_sequence_length = max_sequence_length or self.transformer.config.max_text_length
+        states = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+        check_padding(padding, max_sequence_length, states)
         prompt_embeds, prompt_attention_mask = self._text_states(
             prompt, prompt_embeds, prompt_attention_mask, max_sequence_length, device
         )
+        if padding == "max_length":
+            prompt_embeds, prompt_attention_mask = pad_text(prompt_embeds, prompt_attention_mask, max_sequence_length)
         if not do_classifier_free_guidance:
             negative_prompt_embeds, negative_prompt_attention_mask = None, None
         elif negative_prompt is None and negative_prompt_embeds is None:
@@ -182,6 +195,10 @@ class InfinityStarPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             negative_prompt_embeds, negative_prompt_attention_mask = self._text_states(
                 negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length, device
             )
+            if padding == "max_length":
+                negative_prompt_embeds, negative_prompt_attention_mask = pad_text(
+                    negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length
+                )
         return tuple(
             None if tensor is None else tensor.repeat_interleave(num_videos_per_prompt, dim=0)
             for tensor in (
