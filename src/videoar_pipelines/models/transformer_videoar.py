@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks.tensor_parallel import PackedColwiseParallel
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
@@ -26,6 +27,8 @@ from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import VideoARKVCache, VideoARKVLayerCache
 from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
+from .parallelism import ParallelTransformerMixin
+from .step_caches import NoStepCacheMixin
 from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
 
 
@@ -137,9 +140,9 @@ class VideoARAttnProcessor:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
         else:
             query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        query = query.unflatten(-1, (attn.heads, -1))  # (B, S, H, head_dim)
-        key = key.unflatten(-1, (attn.key_value_heads, -1))
-        value = value.unflatten(-1, (attn.key_value_heads, -1))
+        query = query.unflatten(-1, (-1, attn.head_dim))  # (B, S, H, head_dim)
+        key = key.unflatten(-1, (-1, attn.head_dim))
+        value = value.unflatten(-1, (-1, attn.head_dim))
 
         if attn.norm_q is not None:
             query, key = attn.norm_q(query), attn.norm_k(key)
@@ -181,6 +184,7 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         super().__init__()
         self.heads = heads
         self.key_value_heads = key_value_heads
+        self.head_dim = head_dim
         self.projection_sizes = (heads * head_dim, key_value_heads * head_dim, key_value_heads * head_dim)
         self.use_bias = False
         self.is_cross_attention = False
@@ -269,7 +273,9 @@ class VideoARFrameCondition(nn.Module):
 # 5. Model
 
 
-class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+class VideoARTransformer3DModel(
+    ParallelTransformerMixin, NoStepCacheMixin, ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin
+):
     r"""
     Predicts all bits of one (frame, scale) map at once, from the text, the earlier frames and the coarser maps of the frame.
 
@@ -316,6 +322,16 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
             "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
         },
         "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
+
+    # Whole heads, and both halves of the SwiGLU alike. What is not named here is on every process.
+    _tp_plan = {
+        "blocks.*.attn.to_q": "colwise",
+        "blocks.*.attn.to_k": "colwise",
+        "blocks.*.attn.to_v": "colwise",
+        "blocks.*.attn.to_out.0": "rowwise",
+        "blocks.*.ff.net.0.proj": PackedColwiseParallel([1, 1]),
+        "blocks.*.ff.net.2": "rowwise",
     }
 
     @register_to_config
@@ -464,8 +480,9 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         loading adapters.
 
         Raises:
-            `ValueError`: The model is not on a CPU, or neither in float32 nor in bfloat16.
+            `ValueError`: The model is not on a CPU, neither in float32 nor in bfloat16, or shared by processes.
         """
+        self._check_not_tensor_parallel("pack_linear_layers")
         pack_linear_layers(self.blocks)
 
     def make_cache(
@@ -475,18 +492,24 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         tokens_per_frame: int,
         num_frames: int | None,
         window: int | None = None,
+        sink_size: int = 0,
         device: torch.device | str | None = None,
     ) -> VideoARKVCache:
-        """An empty [`VideoARKVCache`] for this model, in its dtype, on `device` (its own when `None`)."""
+        """
+        An empty [`VideoARKVCache`] for this model, in its dtype, on `device` (its own when `None`); with tensor parallelism, for the
+        heads of this process.
+        """
+        num_heads = self.config.num_key_value_heads or self.config.num_attention_heads
         return VideoARKVCache(
             num_layers=self.config.num_layers,
             batch_size=batch_size,
-            num_key_value_heads=self.config.num_key_value_heads or self.config.num_attention_heads,
+            num_key_value_heads=num_heads // self.tensor_parallel_degree,
             head_dim=self.config.attention_head_dim,
             text_length=text_length,
             tokens_per_frame=tokens_per_frame,
             num_frames=num_frames,
             window=window,
+            sink_size=sink_size,
             max_text_distance=self.config.max_text_distance,
             dtype=self.dtype,
             device=self.device if device is None else device,
@@ -583,26 +606,6 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 embedded = embedder.null
             total = total + embedded.to(total.dtype)
         return total
-
-    @property
-    def _context_parallel_degree(self) -> int:
-        config = self._parallel_config and self._parallel_config.context_parallel_config
-        return config.ulysses_degree * config.ring_degree if config else 1
-
-    def _check_context_parallel(self, num_tokens: int) -> None:
-        degree = self._context_parallel_degree
-        if num_tokens % degree != 0:
-            raise ValueError(
-                f"The sequence has {num_tokens} tokens of text and video, which cannot be split evenly over {degree} processes "
-                f"(`enable_parallelism`): pad the text by {-num_tokens % degree} tokens."
-            )
-
-    def _check_not_context_parallel(self) -> None:
-        if self._context_parallel_degree > 1:
-            raise ValueError(
-                "`enable_parallelism` splits whole sequences, as in training; a step with `kv_cache` may have a single token. "
-                "Generate with a model without it."
-            )
 
     @apply_lora_scale("attention_kwargs")
     def forward(
