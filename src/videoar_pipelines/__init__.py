@@ -11,6 +11,8 @@ import importlib
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .auto_pipelines import register_auto_pipelines
+
 
 __version__ = "0.1.0"
 
@@ -20,6 +22,7 @@ _PUBLIC_CLASSES = {
     "VideoARTransformer3DModel": "models.transformer_videoar",
     "VideoARScheduler": "schedulers.scheduling_videoar",
     "VideoARPipeline": "pipelines.pipeline_videoar",
+    "VideoARTextToImagePipeline": "pipelines.pipeline_videoar_text2image",
     "VideoARImageToVideoPipeline": "pipelines.pipeline_videoar_image2video",
     "VideoARVideoToVideoPipeline": "pipelines.pipeline_videoar_video2video",
     "VideoARStream": "pipelines.video_stream",
@@ -56,3 +59,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *__all__})
+
+
+register_auto_pipelines()

@@ -21,7 +21,7 @@ class NoStepCacheMixin(CacheMixin):
             `ValueError`: Always. What can be kept is kept already: keys and values of the text and of earlier maps.
         """
         raise ValueError(
-            f"`enable_cache` was called with a {type(config).__name__}, but caches of diffusers keep what the denoising step before "
+            f"`enable_cache` was called with `{type(config).__name__}`, but caches of diffusers keep what the denoising step before "
             f"computed for the same tokens, and {type(self).__name__} computes other tokens in every step: the next map. What later "
             "steps need again, keys and values of the text and of earlier maps, is always cached (`make_cache`). To be faster, see "
             "`compile_repeated_blocks`, `fuse_qkv_projections`, and `enable_cuda_graphs` of the pipeline where it has it."

@@ -28,11 +28,11 @@ ARGUMENTS = {
                 What to guide away from. Without it the transformer's learned null text is used.
             height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
             width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
-    "sampling": """
+    "guidance_scale": """
             guidance_scale (`float`, *optional*):
                 Largest value of the scheduler's guidance schedule. Guidance is off at 1 or below, which halves the work. Defaults
-                to the scheduler's `guidance_scale`.
-            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
+                to the scheduler's `guidance_scale`.""",
+    "frame_sampling": """
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 For reproducible videos. With a list, one for each video, a video does not depend on its batch.
             latents (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
@@ -46,7 +46,15 @@ ARGUMENTS = {
             top_p (`float`, *optional*): Instead of the scheduler's.
             refinements (`list[int]`, *optional*):
                 Rounds of refinement of every latent frame, instead of the scheduler's, each the number of finest maps that are
-                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].
+                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].""",
+    "frame_conditions": """
+            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
+                For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
+                latent frame. What is left out is the learned null.""",
+    "sampling": """
+            {guidance_scale}
+            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
+            {frame_sampling}
             window (`int`, *optional*):
                 Last latent frames that a frame sees before itself; all earlier ones when `None`. The cache is a ring of so many
                 frames: memory and cost of a frame stay constant.
@@ -61,9 +69,7 @@ ARGUMENTS = {
             context_frames (`int`, *optional*):
                 Pixel frames that are re-encoded, `4 * n + 1`, fewer than `reencode_at` latent frames. Defaults to half of
                 these.
-            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
-                For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
-                latent frame. What is left out is the learned null.
+            {frame_conditions}
             output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.""",
     "return_dict": """
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.""",
@@ -114,8 +120,12 @@ FOREIGN_ARGUMENTS = {
 
 
 def describe_arguments(method: Callable, texts: dict[str, str] = ARGUMENTS) -> Callable:
-    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of that name."""
-    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: texts[match[1]], method.__doc__)
+    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own, in a docstring or a text, become the texts of that name."""
+
+    def fill_in(text: str) -> str:
+        return re.sub(r"\n *\{(\w+)\}", lambda match: fill_in(texts[match[1]]), text)
+
+    method.__doc__ = fill_in(method.__doc__)
     return method
 
 
@@ -359,8 +369,8 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
         for limit_name, limit, value, most in limits:
             if num_latents > most:
                 raise ValueError(
-                    f"{name} has {num_pixel_frames} pixel frames, {num_latents} latent ones: too long for {limit}: there is room for "
-                    f"{most}. Pass at most {(most - 1) * ratio + 1} pixel frames, or a `{limit_name}` of at least "
+                    f"{name} has {num_pixel_frames} pixel frames, {num_latents} latent ones: too long for {limit}, which has room "
+                    f"for {most}. Pass at most {(most - 1) * ratio + 1} pixel frames, or a `{limit_name}` of at least "
                     f"{value + num_latents - most}."
                 )
 
