@@ -85,6 +85,8 @@ def test_two_processes_that_share_the_weights_sample_the_video_of_one(two_accele
         assert torch.equal(sample(), expected)
         with pytest.raises(ValueError, match="`generator` is `None`, but 2 processes share the transformer"):
             pipeline(PROMPT)
+        with pytest.raises(ValueError, match="CUDA graphs would have to record what 2 processes .* exchange"):
+            pipeline.enable_cuda_graphs()
         stream = pipeline.stream(PROMPT, num_frames=5, latents=torch.full((1, 2, 30, 8), 0.5), output_type="latent")
         assert len(list(stream)) == 2
 

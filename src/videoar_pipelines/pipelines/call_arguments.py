@@ -20,19 +20,12 @@ LONGEST = 1_000_000  # latent frames of a window, or between two re-encodings
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
-# What the calls and streams of all pipelines share; `describe_arguments` puts it in their docstrings.
-ARGUMENTS = {
-    "prompt": """
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
-            negative_prompt (`str` or `list[str]`, *optional*):
-                What to guide away from. Without it the transformer's learned null text is used.
-            height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
-            width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
-    "guidance_scale": """
+# Texts of arguments that the calls of some pipelines share.
+_GUIDANCE_SCALE = """
             guidance_scale (`float`, *optional*):
                 Largest value of the scheduler's guidance schedule. Guidance is off at 1 or below, which halves the work. Defaults
-                to the scheduler's `guidance_scale`.""",
-    "frame_sampling": """
+                to the scheduler's `guidance_scale`."""
+_FRAME_SAMPLING = """
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 For reproducible videos. With a list, one for each video, a video does not depend on its batch.
             latents (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
@@ -46,15 +39,28 @@ ARGUMENTS = {
             top_p (`float`, *optional*): Instead of the scheduler's.
             refinements (`list[int]`, *optional*):
                 Rounds of refinement of every latent frame, instead of the scheduler's, each the number of finest maps that are
-                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].""",
-    "frame_conditions": """
+                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`]."""
+_FRAME_CONDITIONS = """
             frame_conditions (`dict[str, torch.Tensor]`, *optional*):
                 For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
-                latent frame. What is left out is the learned null.""",
-    "sampling": """
-            {guidance_scale}
-            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
-            {frame_sampling}
+                latent frame. What is left out is the learned null."""
+
+# What the calls and streams of all pipelines share; `describe_arguments` puts it in their docstrings.
+ARGUMENTS = {
+    "prompt": """
+            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What to guide away from. Without it the transformer's learned null text is used.
+            height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
+            width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
+    "guidance_scale": _GUIDANCE_SCALE,
+    "frame_sampling": _FRAME_SAMPLING,
+    "frame_conditions": _FRAME_CONDITIONS,
+    "sampling": _GUIDANCE_SCALE
+    + """
+            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt."""
+    + _FRAME_SAMPLING
+    + """
             window (`int`, *optional*):
                 Last latent frames that a frame sees before itself; all earlier ones when `None`. The cache is a ring of so many
                 frames: memory and cost of a frame stay constant.
@@ -68,8 +74,9 @@ ARGUMENTS = {
                 of training. Never when `None`.
             context_frames (`int`, *optional*):
                 Pixel frames that are re-encoded, `4 * n + 1`, fewer than `reencode_at` latent frames. Defaults to half of
-                these.
-            {frame_conditions}
+                these."""
+    + _FRAME_CONDITIONS
+    + """
             output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.""",
     "return_dict": """
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.""",
@@ -86,7 +93,6 @@ ARGUMENTS = {
             callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`): Tensors handed to the callback.
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.""",
 }
-
 
 _NO_STEPS = (
     "there are no denoising steps. A step is a map of a latent frame: the length (`num_frames`) and the scheduler's scales decide how "
@@ -108,7 +114,7 @@ FOREIGN_ARGUMENTS = {
     "typical_p": _NO_VOCABULARY,
     "repetition_penalty": _NO_VOCABULARY,
     "num_beams": _NO_VOCABULARY,
-    "do_sample": "bits are sampled, and a temperature of 0 is greedy.",
+    "do_sample": "bits are always sampled. The lower a temperature, the nearer to the likelier values.",
     "num_images_per_prompt": "it is called `num_videos_per_prompt`; an image is a video with `num_frames=1`.",
     "cross_attention_kwargs": "there is no cross-attention. The strength of LoRA layers is `attention_kwargs={'scale': s}`.",
     "joint_attention_kwargs": "it is called `attention_kwargs`.",
@@ -120,12 +126,8 @@ FOREIGN_ARGUMENTS = {
 
 
 def describe_arguments(method: Callable, texts: dict[str, str] = ARGUMENTS) -> Callable:
-    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own, in a docstring or a text, become the texts of that name."""
-
-    def fill_in(text: str) -> str:
-        return re.sub(r"\n *\{(\w+)\}", lambda match: fill_in(texts[match[1]]), text)
-
-    method.__doc__ = fill_in(method.__doc__)
+    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of that name."""
+    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: texts[match[1]], method.__doc__)
     return method
 
 
