@@ -24,6 +24,9 @@ def parse_args(arguments=None):
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--num_clips", type=int, required=True)
     parser.add_argument("--split", choices=SPLITS, default="held_out", help="Of combinations of attributes.")
+    parser.add_argument(
+        "--manifest_split", help="Value of a column `split` of the manifest; no such column if not given."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Names the data set; training's is 0 by default.")
     parser.add_argument("--num_frames", type=int, default=17)
     parser.add_argument("--height", type=int, default=128)
@@ -40,7 +43,8 @@ def main(args):
         with complete_or_absent(args.output_dir / f"{index:06d}.npy") as path:
             np.save(path, levels)
         caption = caption_for(clip, random.Random(f"{args.seed}-{index}")).text
-        rows.append({"file": f"{index:06d}.npy", "caption": caption})
+        row = {"file": f"{index:06d}.npy", "caption": caption}
+        rows.append(row if args.manifest_split is None else row | {"split": args.manifest_split})
     with complete_or_absent(args.output_dir / "manifest.jsonl") as path:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{args.num_clips} clips in {args.output_dir}")
