@@ -70,6 +70,7 @@ GOOD = {
     "top_p": [None, 0.5, 1],
     "refinements": [None, [], [1], (1, 1)],
     "window": [None, 1, 5],
+    "sink_size": [0, 1],
     "reencode_at": [None, 2, 3],
     "frame_conditions": [None, {}],
     "output_type": ["np", "pt", "pil", "latent"],
@@ -99,6 +100,7 @@ BAD = {
     "top_p": [*NO_NUMBERS, 0, -1, 2],
     "refinements": [3, [0], [99], [-1], ["a"], [1.0], "12", [[1]], {1}, [True]],
     "window": NO_INTEGERS,
+    "sink_size": ["1", 1.0, 2.5, NAN, INF, [1], True, None, -1, {}, "a"],
     "reencode_at": [*NO_INTEGERS, 1],
     "context_frames": [*NO_INTEGERS, 5],  # without `reencode_at`
     "frame_conditions": [3, [], {"a": torch.zeros(1, 2, 3)}, "a"],

@@ -65,10 +65,10 @@ def make_model(**config):
     return make_tiny_transformer(**config).requires_grad_(False)
 
 
-def run_at_once(model, clip, window=None, frame_keep=None, **kwargs):
+def run_at_once(model, clip, window=None, sink_size=0, frame_keep=None, **kwargs):
     """Teacher forcing, with the mask that training builds."""
     ids = torch.cat([text_token_ids(clip.num_text_tokens), clip.token_ids])
-    mask = expected_mask(ids, ids, window=window, frame_keep=frame_keep, text_mask=clip.text_mask)
+    mask = expected_mask(ids, ids, window, sink_size, frame_keep, clip.text_mask)
     return model(
         clip.hidden_states,
         clip.token_ids,
@@ -79,22 +79,23 @@ def run_at_once(model, clip, window=None, frame_keep=None, **kwargs):
     ).sample
 
 
-def make_filled_cache(model, clip, window=None, num_frames="all", **kwargs):
+def make_filled_cache(model, clip, window=None, sink_size=0, num_frames="all", **kwargs):
     cache = model.make_cache(
         batch_size=len(clip.text),
         text_length=clip.num_text_tokens,
         tokens_per_frame=TOKENS_PER_FRAME,
         num_frames=clip.num_frames if num_frames == "all" else num_frames,
         window=window,
+        sink_size=sink_size,
     )
     model.encode_text(clip.text, cache, clip.text_mask, **kwargs)
     return cache
 
 
 @torch.no_grad()
-def run_map_by_map(model, clip, window=None, cache=None, attention_kwargs=None, num_frames="all"):
+def run_map_by_map(model, clip, window=None, sink_size=0, cache=None, attention_kwargs=None, num_frames="all"):
     if cache is None:
-        cache = make_filled_cache(model, clip, window, num_frames, attention_kwargs=attention_kwargs)
+        cache = make_filled_cache(model, clip, window, sink_size, num_frames, attention_kwargs=attention_kwargs)
     logits = [
         model(
             clip.hidden_states[:, tokens],

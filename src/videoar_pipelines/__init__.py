@@ -12,6 +12,8 @@ import diffusers
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .auto_pipelines import register_auto_pipelines
+
 
 __version__ = "0.1.0"
 
@@ -21,6 +23,7 @@ _SAVED_CLASSES = {
     "VideoARTransformer3DModel": "models.transformer_videoar",
     "VideoARScheduler": "schedulers.scheduling_videoar",
     "VideoARPipeline": "pipelines.pipeline_videoar",
+    "VideoARTextToImagePipeline": "pipelines.pipeline_videoar_text2image",
     "VideoARImageToVideoPipeline": "pipelines.pipeline_videoar_image2video",
     "VideoARVideoToVideoPipeline": "pipelines.pipeline_videoar_video2video",
     "AutoencoderInfinityStar": "models.autoencoder_infinitystar",
@@ -81,3 +84,4 @@ def __dir__():
 
 
 _add_classes_to_diffusers()
+register_auto_pipelines()

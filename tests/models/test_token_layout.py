@@ -62,7 +62,7 @@ def test_the_table_shows_what_the_rule_says_token_by_token(window, frame_mask_pr
         frame_keep = random_frame_keep(len(text_mask), NUM_FRAMES, frame_mask_probability, generator=generator)
     visible = visible_blocks(NUM_FRAMES, len(SCHEDULE), window, frame_keep)
     for mask in (None, text_mask):
-        expected = expected_mask(ids, ids, window, frame_keep, mask)
+        expected = expected_mask(ids, ids, window, frame_keep=frame_keep, text_mask=mask)
         assert torch.equal(dense_mask(visible, layout.blocks, mask), expected)
 
 

@@ -214,8 +214,10 @@ def test_the_cache_holds_the_text_and_one_pass(model, run):
     layers, batch, key_value_heads, head_dim = 4, 2, 2, 32
     # The text stands alone and in front of the pass.
     assert kv_cache.num_bytes == layers * 2 * batch * (13 + 13 + 56) * key_value_heads * head_dim * 4
-    kv_cache.forget_video()
+    kv_cache.clear_frames()
     assert (kv_cache.num_text_tokens, kv_cache.num_map_tokens) == (13, 0)
+    kv_cache.clear()
+    assert (kv_cache.num_text_tokens, kv_cache.num_bytes) == (0, 0)
 
 
 def test_a_fused_projection_is_not_held_by_the_cache(run):
@@ -224,7 +226,7 @@ def test_a_fused_projection_is_not_held_by_the_cache(run):
     kv_cache = model.make_cache()
     with torch.no_grad():
         model.encode_text(run_text(), kv_cache)
-    for key, value in kv_cache.text:
+    for key, value in (layer.text for layer in kv_cache.layer_caches):
         assert key.untyped_storage().nbytes() == value.untyped_storage().nbytes() == value.numel() * 4
 
 

@@ -67,19 +67,37 @@ def test_the_ring_of_frames_equals_teacher_forcing_with_a_window(window, rope_ty
     assert_different(run_at_once(model, clip), expected)
 
 
-def test_a_video_without_end_needs_no_more_memory_than_its_window():
+@pytest.mark.parametrize("padded", [False, True], ids=["text_unpadded", "text_padded"])
+@pytest.mark.parametrize("rope_type", ["multiscale_temporal", "1d"])
+@pytest.mark.parametrize(("window", "sink_size"), [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_a_ring_with_sinks_equals_teacher_forcing_with_the_first_frames_visible(window, sink_size, rope_type, padded):
+    model = make_model(rope_type=rope_type)
+    clip = make_clip(num_frames=8, padded=padded)
+    expected = run_at_once(model, clip, window, sink_size)
+    assert_same_logits(run_map_by_map(model, clip, window, sink_size), expected)
+    # The first frame that differs from one without sinks is the one that the first sink would have left.
+    without, first = run_at_once(model, clip, window), clip.frame_slice(window + 1).start
+    assert torch.equal(without[:, :first], expected[:, :first])
+    assert_different(without[:, first:], expected[:, first:])
+
+
+@pytest.mark.parametrize("sink_size", [0, 2])
+def test_a_video_without_end_needs_no_more_memory_than_its_window_and_sinks(sink_size):
     model = make_model()
     clip = make_clip(num_frames=8)
-    cache = make_filled_cache(model, clip, window=2, num_frames=None)
-    assert cache.keys.shape[2] == clip.num_text_tokens + 3 * TOKENS_PER_FRAME + 1  # and one token to spare
+    cache = make_filled_cache(model, clip, window=2, sink_size=sink_size, num_frames=None)
+    num_slots = sink_size + 3
+    assert cache.keys.shape[2] == clip.num_text_tokens + num_slots * TOKENS_PER_FRAME + 1  # and one token to spare
     storage = cache.keys.data_ptr()
-    assert_same_logits(run_map_by_map(model, clip, cache=cache), run_at_once(model, clip, window=2))
+    assert_same_logits(run_map_by_map(model, clip, cache=cache), run_at_once(model, clip, 2, sink_size))
     assert cache.keys.data_ptr() == storage and cache.num_written == 8 * TOKENS_PER_FRAME
 
 
-def test_a_window_longer_than_the_video_changes_nothing():
+@pytest.mark.parametrize(("window", "sink_size"), [(10, 0), (1, 10), (1, 1)])
+def test_a_window_with_sinks_that_show_all_of_the_video_changes_nothing(window, sink_size):
+    """Also the last frame of three sees the other two by a window and a sink of one each."""
     model, clip = make_model(), make_clip()
-    cache = make_filled_cache(model, clip, window=10)
+    cache = make_filled_cache(model, clip, window, sink_size)
     assert cache.keys.shape[2] == clip.num_text_tokens + 3 * TOKENS_PER_FRAME + 1  # and one token to spare
     assert torch.equal(run_map_by_map(model, clip, cache=cache), run_map_by_map(model, clip))
 
@@ -101,7 +119,7 @@ def test_several_maps_in_one_pass_equal_map_by_map():
 
 def test_a_cache_that_is_cleared_starts_anew():
     model, clip = make_model(), make_clip(num_frames=4, padded=True)
-    cache = make_filled_cache(model, clip, window=2)
+    cache = make_filled_cache(model, clip, window=1, sink_size=1)
     expected = run_map_by_map(model, clip, cache=cache)
     cache.clear()
     model.encode_text(clip.text, cache, clip.text_mask)
@@ -138,7 +156,7 @@ class ShiftedTextReference:
             return positions.expand(-1, -1, 3) + shift * TOKENS_PER_FRAME
         return positions + torch.tensor([shift, 0, 0])
 
-    def __call__(self, attn, hidden_states, rotary_embedding, attention_mask=None, cache_layer=None):
+    def __call__(self, attn, hidden_states, rotary_embedding, attention_mask=None, kv_cache=None):
         num_text = self.clip.num_text_tokens
         query, key, value = (
             projection(hidden_states).unflatten(-1, (attn.heads, -1))

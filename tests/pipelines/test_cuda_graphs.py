@@ -290,6 +290,7 @@ def test_without_a_gpu_the_error_names_the_device():
     [
         {},
         {"window": 1},
+        {"window": 1, "sink_size": 1},
         {"prompt": ["a red circle", "a"]},
         {"guidance_scale": 1.0},
         {"refinements": [2, 1], "window": 1},

@@ -31,6 +31,7 @@ MODES = {
     "sampled otherwise": {"temperature": [0.5, 1.0], "top_p": 0.9},
     "wide": {"height": 32, "width": 96},
     "window": {"window": 2},
+    "window with sinks": {"window": 1, "sink_size": 1, "num_frames": 17},
     "refined": {"refinements": [2, 1], "window": 1},
     "continued": {"video": torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))},
     "re-encoded": {"reencode_at": 3, "num_frames": 21},
@@ -115,14 +116,14 @@ def recorded_stream(pipe, **arguments):
     return recorded(pipe, stream, **arguments)
 
 
-def by_hand(pipe, output_type, negative_prompt=None, video=None, window=None, **arguments):
+def by_hand(pipe, output_type, negative_prompt=None, video=None, window=None, sink_size=0, **arguments):
     text = PromptStates(*pipe.encode_prompt(PROMPT, negative_prompt, arguments.get("guidance_scale") != 1.0))
     names = ("guidance_scale", "temperature", "top_p", "refinements")
     options = pipe.scheduler.sampling_options(**{name: arguments.get(name) for name in names})
     schedule = pipe.scheduler.get_scale_schedule(*(arguments.get(side, 64) // 16 for side in ("height", "width")))
     num_frames = (arguments.get("num_frames", 13) + 3) // 4
     components = pipe.transformer, pipe.scheduler, pipe.vae
-    sampler = FrameSampler(*components, text, options, schedule, num_frames, window, generator())
+    sampler = FrameSampler(*components, text, options, schedule, num_frames, window, sink_size, generator())
     latents = []
     if video is not None:
         maps = sampler.encode_frames(2 * video.transpose(0, 1)[None] - 1)

@@ -128,7 +128,7 @@ VIDEOS = [
     {"guidance_scale": 1.0},
     {"guidance_scale": 5.0, "refinements": [2, 1]},
     {"height": 32, "width": 48},
-    {"temperature": 0.5, "top_p": 0.9, "window": 1},
+    {"temperature": 0.5, "top_p": 0.9, "window": 1, "sink_size": 1},
     {"prompt": [OTHER_PROMPT, PROMPT], "negative_prompt": "green"},
     {"reencode_at": 3, "guidance_scale": 2.0},
 ]

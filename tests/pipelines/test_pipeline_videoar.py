@@ -152,6 +152,41 @@ def test_embeddings_take_the_place_of_prompts(pipe):
     assert torch.equal(given, expected)
 
 
+@pytest.mark.parametrize("negative_prompt", [None, "a black square"])
+def test_embeddings_padded_on_request_have_one_shape_and_sample_the_same(pipe, negative_prompt):
+    prompts = ["a red circle", PROMPT]
+    names = ("prompt_embeds", "negative_prompt_embeds", "prompt_attention_mask", "negative_prompt_attention_mask")
+    states = [pipe.encode_prompt(prompt, negative_prompt, padding="max_length") for prompt in prompts]
+    assert [[tuple(item.shape) for item in of_prompt] for of_prompt in states] == [
+        [(1, 16, 16)] * 2 + [(1, 16)] * 2
+    ] * 2
+    for prompt, of_prompt in zip(prompts, states):
+        assert torch.equal(
+            sample(pipe, None, **dict(zip(names, of_prompt))), sample(pipe, prompt, negative_prompt=negative_prompt)
+        )
+
+
+def test_given_embeddings_are_padded_as_well(pipe):
+    names = ("prompt_embeds", "negative_prompt_embeds", "prompt_attention_mask", "negative_prompt_attention_mask")
+    settings = {"max_sequence_length": 12, "padding": "max_length"}
+    given = dict(zip(names, pipe.encode_prompt(PROMPT, "a black square")))
+    padded, expected = (
+        pipe.encode_prompt(None, **given, **settings),
+        pipe.encode_prompt(PROMPT, "a black square", **settings),
+    )
+    assert all(map(torch.equal, padded, expected))
+    assert pipe.encode_prompt(PROMPT, do_classifier_free_guidance=False, **settings)[1] is None
+
+
+def test_padding_that_cannot_be_is_refused(pipe):
+    with pytest.raises(ValueError, match="`padding` has to be 'longest' or 'max_length', got True"):
+        pipe.encode_prompt(PROMPT, padding=True)
+    with pytest.raises(
+        ValueError, match="`prompt_embeds` has 9 tokens and cannot be padded to `max_sequence_length` = 8"
+    ):
+        pipe.encode_prompt(None, prompt_embeds=torch.zeros(1, 9, 16), max_sequence_length=8, padding="max_length")
+
+
 def test_a_negative_prompt_takes_the_place_of_the_null_text(pipe):
     expected = sample(pipe, negative_prompt=OTHER_PROMPT)
     assert not torch.equal(expected, sample(pipe))

@@ -44,20 +44,19 @@ def make_video(num_frames=9, seed=0, height=64, width=64):
 # 1. Given frames in the cache
 
 
-def open_sampler(pipe, prompts, num_latent_frames=None, window=None, noise=None, schedule=SCHEDULE):
+def open_sampler(pipe, prompts, num_latent_frames=None, window=None, sink_size=0, noise=None, schedule=SCHEDULE):
     text = PromptStates(*pipe.encode_prompt(prompts, None, do_classifier_free_guidance=True))
     options = pipe.scheduler.sampling_options(guidance_scale=3.0)
-    return FrameSampler(
-        pipe.transformer, pipe.scheduler, pipe.vae, text, options, schedule, num_latent_frames, window, noise=noise
-    )
+    components = pipe.transformer, pipe.scheduler, pipe.vae
+    return FrameSampler(*components, text, options, schedule, num_latent_frames, window, sink_size, noise=noise)
 
 
 @pytest.mark.parametrize("max_text_distance", [None, 1])
 @pytest.mark.parametrize("previous_frame_context", ["first_scale", "all_scales"])
-@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize(("window", "sink_size"), [(None, 0), (4, 0), (2, 2)])
 @torch.no_grad()
 def test_writing_given_frames_at_once_equals_forcing_them_map_by_map(
-    max_text_distance, previous_frame_context, window
+    max_text_distance, previous_frame_context, window, sink_size
 ):
     pipe = VideoARVideoToVideoPipeline(**make_tiny_pipeline().components)
     channels = 8 if previous_frame_context == "first_scale" else 16
@@ -71,14 +70,14 @@ def test_writing_given_frames_at_once_equals_forcing_them_map_by_map(
     calls = []
     hook = pipe.transformer.register_forward_hook(lambda *arguments: calls.append(1))
     noise = torch.rand(2, 2, tokens_per_frame(SCHEDULE), 8, generator=generator())
-    at_once = open_sampler(pipe, prompts, num_frames, window, noise)
+    at_once = open_sampler(pipe, prompts, num_frames, window, sink_size, noise)
     maps = at_once.encode_frames(video)
     at_once.write_frames(maps)
     hook.remove()
     # After `max_text_distance` the text moves along, so these frames take a pass each.
     assert len(calls) == (1 if max_text_distance is None else num_given - max_text_distance)
 
-    forced = open_sampler(pipe, prompts, num_frames, window, noise)
+    forced = open_sampler(pipe, prompts, num_frames, window, sink_size, noise)
     inputs = torch.cat([sequence_inputs(maps, SCHEDULE, previous_frame_context)] * 2)
     token_ids = video_token_ids(SCHEDULE, num_given)
     start = 0

@@ -22,8 +22,10 @@ PROMPT = "a red circle moves to the right"
 LONG_VIDEO_MODES = [
     {},
     {"window": 2},
+    {"window": 1, "sink_size": 2},
     {"reencode_at": 3},
     {"reencode_at": 4, "window": 3, "context_frames": 9},
+    {"reencode_at": 5, "window": 1, "sink_size": 2, "context_frames": 9},
     {"reencode_at": 3, "refinements": [1, 2]},
 ]
 
@@ -162,8 +164,6 @@ def test_guidance_that_a_callback_changed_stays_changed_for_the_next_chunk(pipe)
 def test_the_arguments_of_a_stream_are_those_of_a_call(pipe):
     called = set(inspect.signature(pipe.__call__).parameters)
     assert set(inspect.signature(pipe.stream).parameters) == called - {"return_dict"} | {"overlap_decoding"}
-    with pytest.raises(TypeError, match="num_inference_steps"):
-        pipe.stream(PROMPT, num_inference_steps=50)
 
 
 # 2. Ending
@@ -242,7 +242,7 @@ def tensor_bytes():
     return sum(storages.values())
 
 
-@pytest.mark.parametrize("mode", [{"window": 4}, {"reencode_at": 5}])
+@pytest.mark.parametrize("mode", [{"window": 4}, {"window": 2, "sink_size": 2}, {"reencode_at": 5}])
 def test_frame_500_takes_the_memory_of_frame_50(mode):
     pipe = make_tiny_pipeline()
     pipe.transformer.register_to_config(max_text_distance=2)
@@ -261,7 +261,8 @@ def test_frame_500_takes_the_memory_of_frame_50(mode):
 # 3. Windows and re-encoding
 
 
-def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visible_frames(pipe):
+@pytest.mark.parametrize("sink_size", [0, 2])
+def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visible_frames(pipe, sink_size):
     window, num_latent_frames = 2, 7
     logits, sums = [], []
 
@@ -274,6 +275,7 @@ def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visib
         PROMPT,
         num_frames=4 * num_latent_frames - 3,
         window=window,
+        sink_size=sink_size,
         generator=generator(),
         guidance_scale=1.0,
         output_type="latent",
@@ -281,7 +283,7 @@ def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visib
     ).frames
     hook.remove()
 
-    # The same sequence at once, every token with the text, its own frame and the two frames before.
+    # The same sequence at once, every token with the text, the sinks, the two frames before and its own frame.
     schedule = pipe.scheduler.get_scale_schedule(4, 4)
     sums = [torch.cat(sums[scale :: len(schedule)]) for scale in range(len(schedule))]  # one (T, d, H', W') a scale
     partial_sums = [torch.zeros_like(sums[0]), *sums[:-1]]
@@ -290,13 +292,13 @@ def test_a_frame_in_a_ring_window_is_that_of_a_recomputation_with_the_same_visib
     token_ids = video_token_ids(schedule, num_latent_frames)
     ids = torch.cat([text_token_ids(embeds.shape[1]), token_ids])
     with torch.no_grad():
-        mask = expected_mask(ids, ids, window=window)
+        mask = expected_mask(ids, ids, window, sink_size)
         at_once = pipe.transformer(inputs, token_ids, encoder_hidden_states=embeds, attention_mask=mask).sample
         whole_past = pipe.transformer(inputs, token_ids, encoder_hidden_states=embeds).sample
     # The same sums in another order.
     torch.testing.assert_close(torch.cat(logits, dim=1), at_once, atol=1e-4, rtol=1e-4)
     # The window matters: the first frame that does not see all of the past is another one than with all of it.
-    first_blind = (window + 1) * tokens_per_frame(schedule)
+    first_blind = (window + sink_size + 1) * tokens_per_frame(schedule)
     assert (whole_past - at_once)[:, first_blind:].abs().max() > 0.1
     torch.testing.assert_close(whole_past[:, :first_blind], at_once[:, :first_blind], atol=1e-4, rtol=1e-4)
 
@@ -432,6 +434,13 @@ def test_a_prompt_for_a_stream_that_has_ended_is_refused(pipe):
         ({"num_frames": 8}, "`num_frames` has to be 4 \\* n \\+ 1, got 8. The nearest that work are 5 and 9"),
         ({"num_frames": 9, "height": 50}, "`height` has to be a multiple of 16, got 50"),
         ({"num_frames": 9, "window": 0}, "`window` has to be at least 1 latent frame.*got 0"),
+        ({"num_frames": 9, "window": 2, "sink_size": -1}, "`sink_size` has to be between 0 and 1000000, got -1"),
+        ({"num_frames": 9, "window": 2, "sink_size": 0.5}, "`sink_size` has to be an integer, got 0.5"),
+        (
+            {"num_frames": 9, "sink_size": 1},
+            "`sink_size` is 1, but without `window` every frame sees all earlier ones",
+        ),
+        ({"num_frames": 9, "sink_size": 1, "reencode_at": 3}, "`sink_size` is 1, but without `window`"),
         ({"num_frames": 9, "reencode_at": 1}, "`reencode_at` has to be at least 2 latent frames .*got 1"),
         ({"num_frames": 9, "context_frames": 5}, "`context_frames` is 5, but without `reencode_at`"),
         ({"reencode_at": 4, "context_frames": 6}, "`context_frames` has to be 4 \\* n \\+ 1, got 6"),
@@ -440,6 +449,11 @@ def test_a_prompt_for_a_stream_that_has_ended_is_refused(pipe):
             "`context_frames` has 9 pixel frames, 3 latent ones.*`reencode_at` = 3",
         ),
         ({"reencode_at": 5, "context_frames": 9, "window": 2}, "`context_frames` has 9 .*too long for `window` = 2"),
+        (
+            {"reencode_at": 5, "context_frames": 13, "window": 2, "sink_size": 1},
+            "13 pixel frames, 4 latent ones: too long for `window` = 2 and `sink_size` = 1, which has room for 3. Pass at most 9 "
+            "pixel frames, or a `window` of at least 3",
+        ),
         ({"reencode_at": 3, "output_type": "latent"}, "`output_type='latent'` does not go with `reencode_at`"),
         ({"window": 2, "latents": torch.rand(1, 3, 30, 8)}, "`latents` is the noise of a video of known length"),
         ({"num_frames": 9, "generator": [None, None]}, "`generator` is a list of 2, but 1 videos"),

@@ -72,10 +72,10 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 
 class VideoARKVCache:
     """
-    Preallocated keys and values of one video. The storage is `[text | w frame slots | slot of the current frame]`: a frame is
-    written to the first free slot, and when all are filled, the frame just finished replaces the oldest one of the ring, so that
-    memory and the cost of a step stay constant. Attention does not depend on the order of keys, so everything visible is always
-    one contiguous slice and no mask is needed.
+    Preallocated keys and values of one video. The storage is `[text | sinks | ring of w frames | current frame]`, one slot for each
+    frame: a frame is written to the first free slot, and when all are filled, the frame just finished replaces the oldest one of
+    the ring, so that memory and the cost of a step stay constant. The sinks, the first frames, are never replaced. Attention does
+    not depend on the order of keys, so everything visible is always one contiguous slice and no mask is needed.
 
     Args:
         num_layers (`int`): Transformer layers.
@@ -85,7 +85,8 @@ class VideoARKVCache:
         text_length (`int`): `N`, text tokens with padding.
         tokens_per_frame (`int`): `L`.
         num_frames (`int`, *optional*): Latent frames that will be written; `None` for an endless video (needs `window`).
-        window (`int`, *optional*): Earlier latent frames that a frame sees; `None` for all.
+        window (`int`, *optional*): Last latent frames that a frame sees before itself; `None` for all.
+        sink_size (`int`): First latent frames that every frame sees besides, at their true positions; 0 without `window`.
         max_text_distance (`int`, *optional*): See [`VideoARTransformer3DModel`].
         dtype (`torch.dtype`): Of the storage.
         device (`torch.device`): Of the storage.
@@ -104,17 +105,21 @@ class VideoARKVCache:
         tokens_per_frame: int,
         num_frames: int | None,
         window: int | None,
+        sink_size: int,
         max_text_distance: int | None,
         dtype: torch.dtype,
         device: torch.device,
     ):
         if num_frames is None and window is None:
             raise ValueError("A video without end needs a `window`: pass `window` (latent frames) or `num_frames`.")
-        slots = num_frames if window is None else window + 1 if num_frames is None else min(num_frames, window + 1)
+        slots = num_frames
+        if window is not None:
+            slots = min(sink_size + window + 1, math.inf if num_frames is None else num_frames)
         # One token more than there are: see `begin_maps`.
         shape = (num_layers, batch_size, text_length + slots * tokens_per_frame + 1, num_key_value_heads, head_dim)
         self.num_frames = num_frames
         self.window = window
+        self.sink_size = sink_size
         self.max_text_distance = max_text_distance
         self.tokens_per_frame = tokens_per_frame
         self.cursor = VideoARCacheCursor()
@@ -127,10 +132,11 @@ class VideoARKVCache:
         self.text_mask_storage = torch.ones(keys.shape[1], text_length, dtype=torch.bool, device=keys.device)
         # Unshifted keys of the text, needed once the video outgrows `max_text_distance`.
         self.text_keys = None if self.max_text_distance is None else torch.zeros_like(keys[:, :, :text_length])
-        self.layers = [VideoARKVLayerCache(self.cursor, *storage) for storage in zip(keys, values)]
+        self.layer_caches = [VideoARKVLayerCache(self.cursor, *storage) for storage in zip(keys, values)]
 
-    def __getitem__(self, layer: int) -> VideoARKVLayerCache:
-        return self.layers[layer]
+    def get(self, layer_idx: int) -> VideoARKVLayerCache:
+        """The keys and values of a layer."""
+        return self.layer_caches[layer_idx]
 
     # 1. How much is filled
 
@@ -214,7 +220,7 @@ class VideoARKVCache:
 
     # 3. Frames
 
-    def forget_frames(self) -> None:
+    def clear_frames(self) -> None:
         """Forgets the video and keeps the text: the next token is the first of latent frame 0."""
         cursor = self.cursor
         cursor.length, cursor.num_written, cursor.text_shift = self.text_length, 0, 0
@@ -231,7 +237,8 @@ class VideoARKVCache:
             )
         finished = self.num_written // self.tokens_per_frame - 1
         source = self.length - self.tokens_per_frame
-        target = self.text_length + (finished % self.window) * self.tokens_per_frame
+        slot = self.sink_size + (finished - self.sink_size) % self.window
+        target = self.text_length + slot * self.tokens_per_frame
         for storage in (self.keys, self.values):
             storage[:, :, target : target + self.tokens_per_frame] = storage[:, :, source : self.length]
         self.cursor.length = source

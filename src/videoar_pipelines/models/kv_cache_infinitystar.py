@@ -13,6 +13,35 @@ import torch.nn.functional as F
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 
+class InfinityStarKVLayerCache:
+    """Keys and values of one layer: those of the text, and those of the last pass of the previous clip."""
+
+    def __init__(self):
+        self.text: KeyValue | None = None
+        self._seen: KeyValue | None = None  # the text, then the last pass
+
+    def store_text(self, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Replaces the text, and forgets the video."""
+        # A slice of a fused projection would hold on to all of it.
+        self.text = self._seen = (key.contiguous(), value.contiguous())
+
+    def store_map(self, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Replaces what is seen of the previous clip."""
+        self._seen = (torch.cat([self.text[0], key], dim=1), torch.cat([self.text[1], value], dim=1))
+
+    def get(self) -> KeyValue | None:
+        """All that the next pass sees besides itself; `None` before the text has been stored."""
+        return self._seen
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.text = self._seen = None
+
+    def clear_frames(self) -> None:
+        """Forgets the video and keeps the text."""
+        self._seen = self.text
+
+
 class InfinityStarKVCache:
     """
     The cache of one video or batch, handed to [`InfinityStarTransformer3DModel`]. A guidance branch is a part of the batch, or
@@ -23,38 +52,42 @@ class InfinityStarKVCache:
     """
 
     def __init__(self, num_layers: int):
-        self.text: list[KeyValue | None] = [None] * num_layers
-        self.seen: list[KeyValue | None] = [None] * num_layers  # the text, then the last pass of the previous clip
+        self.layer_caches = [InfinityStarKVLayerCache() for _ in range(num_layers)]
         self.text_mask: torch.Tensor | None = None
+
+    def get(self, layer_idx: int) -> InfinityStarKVLayerCache:
+        """The keys and values of a layer."""
+        return self.layer_caches[layer_idx]
 
     @property
     def num_text_tokens(self) -> int:
         """`N`, 0 before the text has been written."""
-        return 0 if self.text[0] is None else self.text[0][0].shape[1]
+        text = self.layer_caches[0].text
+        return 0 if text is None else text[0].shape[1]
 
     @property
     def num_map_tokens(self) -> int:
         """Tokens of the previous clip's last pass, 0 before the second clip."""
-        return 0 if self.seen[0] is None else self.seen[0][0].shape[1] - self.num_text_tokens
+        seen = self.layer_caches[0].get()
+        return 0 if seen is None else seen[0].shape[1] - self.num_text_tokens
 
     @property
     def num_bytes(self) -> int:
         """Size of all keys and values."""
-        tensors = {id(tensor): tensor for pair in (*self.text, *self.seen) if pair is not None for tensor in pair}
+        pairs = [pair for layer in self.layer_caches for pair in (layer.text, layer.get()) if pair is not None]
+        tensors = {id(tensor): tensor for pair in pairs for tensor in pair}
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
-    def write_text(self, layer: int, text: KeyValue) -> None:
-        """Replaces the text of a layer, and forgets the video there."""
-        # A slice of a fused projection would hold on to all of it.
-        self.text[layer] = self.seen[layer] = tuple(tensor.contiguous() for tensor in text)
+    def clear(self) -> None:
+        """Forgets everything."""
+        for layer_cache in self.layer_caches:
+            layer_cache.clear()
+        self.text_mask = None
 
-    def write_map(self, layer: int, last_pass: KeyValue) -> None:
-        """Replaces what a layer sees of the previous clip."""
-        self.seen[layer] = tuple(torch.cat(pair, dim=1) for pair in zip(self.text[layer], last_pass))
-
-    def forget_video(self) -> None:
+    def clear_frames(self) -> None:
         """Forgets the video and keeps the text."""
-        self.seen = list(self.text)
+        for layer_cache in self.layer_caches:
+            layer_cache.clear_frames()
 
     def attention_mask(self, num_new_tokens: int) -> torch.Tensor | None:
         """`None`, or the padding of the text as a mask `(B, 1, 1, seen + num_new_tokens)`."""

@@ -12,6 +12,7 @@ import threading
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from diffusers.utils import logging
 from transformers import PreTrainedTokenizerBase
 
@@ -84,6 +85,22 @@ def encode_text(
     inputs = inputs.to(device or next(text_encoder.parameters()).device)
     states = text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state  # (B, N, C)
     return states, inputs.attention_mask.bool()
+
+
+def pad_text(states: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Text states with zeros after them, which the mask hides.
+
+    Args:
+        states (`torch.Tensor` of shape `(B, N, C)`): See [`encode_text`].
+        mask (`torch.Tensor` of shape `(B, N)`): `False` at padding.
+        length (`int`): At least `N`.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: `(B, length, C)` and `(B, length)`.
+    """
+    missing = length - states.shape[1]
+    return F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
 
 def _warn_of_cuts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_sequence_length: int) -> None:

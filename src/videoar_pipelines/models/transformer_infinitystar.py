@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks.tensor_parallel import PackedColwiseParallel
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
@@ -23,9 +24,12 @@ from diffusers.utils import BaseOutput, apply_lora_scale
 
 from ..hub.mixins import HubModelMixin
 from .kv_cache_infinitystar import InfinityStarKVCache, KeyValue
+from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
+from .parallelism import ParallelTransformerMixin
+from .step_caches import NoStepCacheMixin
 from .token_layout_infinitystar import InfinityStarPass, pass_positions, sequence_mask, text_positions
-from .transformer_videoar import apply_offload_hooks, apply_rotary_embedding
+from .transformer_videoar import apply_rotary_embedding
 
 
 # 1. Positions
@@ -86,9 +90,9 @@ class InfinityStarAttnProcessor:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
         else:
             query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        query = query.unflatten(-1, (attn.heads, -1))  # (B, S, H, head_dim)
-        key = key.unflatten(-1, (attn.key_value_heads, -1))  # (B, S, key-value heads, head_dim)
-        value = value.unflatten(-1, (attn.key_value_heads, -1))
+        query = query.unflatten(-1, (-1, attn.head_dim))  # (B, S, H, head_dim)
+        key = key.unflatten(-1, (-1, attn.head_dim))  # (B, S, key-value heads, head_dim)
+        value = value.unflatten(-1, (-1, attn.head_dim))
 
         query = apply_rotary_embedding(attn.norm_q(query), rotary_embedding)
         key = apply_rotary_embedding(attn.norm_k(key), rotary_embedding)
@@ -139,6 +143,7 @@ class InfinityStarAttention(nn.Module, AttentionModuleMixin):
         super().__init__()
         self.heads = heads
         self.key_value_heads = key_value_heads
+        self.head_dim = head_dim
         self.projection_sizes = (heads * head_dim, key_value_heads * head_dim, key_value_heads * head_dim)
         self.use_bias = False
         self.is_cross_attention = False
@@ -217,7 +222,15 @@ class InfinityStarTransformerOutput(BaseOutput):
     logits: list[torch.Tensor]
 
 
-class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+class InfinityStarTransformer3DModel(
+    HubModelMixin,
+    ParallelTransformerMixin,
+    NoStepCacheMixin,
+    ModelMixin,
+    ConfigMixin,
+    PeftAdapterMixin,
+    AttentionMixin,
+):
     r"""
     Predicts the bits of a pass from the text, the sum of the passes before it in its clip (its input), and the last pass of the
     clip before. The defaults are the public 8B model.
@@ -252,6 +265,16 @@ class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, Pef
         },
         "blocks.0": {"hidden_states": ContextParallelInput(split_dim=1, expected_dims=3)},
         "norm_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
+
+    # Whole heads, and both halves of the SwiGLU alike. What is not named here is on every process.
+    _tp_plan = {
+        "blocks.*.attn.to_q": "colwise",
+        "blocks.*.attn.to_k": "colwise",
+        "blocks.*.attn.to_v": "colwise",
+        "blocks.*.attn.to_out.0": "rowwise",
+        "blocks.*.ff.net.0.proj": PackedColwiseParallel([1, 1]),
+        "blocks.*.ff.net.2": "rowwise",
     }
 
     @register_to_config
@@ -328,8 +351,9 @@ class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, Pef
         and cannot move to another device or dtype. Call it after `fuse_qkv_projections()` and after loading adapters.
 
         Raises:
-            `ValueError`: The model is not on a CPU, or neither in float32 nor in bfloat16.
+            `ValueError`: The model is not on a CPU, neither in float32 nor in bfloat16, or shared by processes.
         """
+        self._check_not_tensor_parallel("pack_linear_layers")
         pack_linear_layers(self.blocks)
 
     def make_cache(self) -> InfinityStarKVCache:
@@ -384,7 +408,7 @@ class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, Pef
         attention_mask = None if text_mask is None else text_mask[:, None, None, :]
         for index, block in enumerate(self.blocks):
             hidden_states, own = block(hidden_states, rotary_embedding, attention_mask)
-            kv_cache.write_text(index, own)
+            kv_cache.get(index).store_text(*own)
         kv_cache.text_mask = text_mask
 
     @apply_lora_scale("attention_kwargs")
@@ -457,10 +481,10 @@ class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, Pef
                     block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
-                seen = None if kv_cache is None else kv_cache.seen[index]
+                seen = None if kv_cache is None else kv_cache.get(index).get()
                 hidden_states, own = block(hidden_states, rotary_embedding, attention_mask, seen)
             if keep_map and kv_cache is not None:
-                kv_cache.write_map(index, own)
+                kv_cache.get(index).store_map(*own)
 
         # 4. Bits; the text is left out after the norm, because only there a sequence that was split is whole
         hidden_states = self.norm_out(hidden_states)[:, num_text_tokens:]  # (B, S, D)
@@ -499,24 +523,4 @@ class InfinityStarTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, Pef
             raise ValueError(
                 f"`encoder_hidden_states` has {encoder_hidden_states.shape[1]} text tokens, the longest text of this model is "
                 f"{self.config.max_text_length}: cut it."
-            )
-
-    @property
-    def _context_parallel_degree(self) -> int:
-        config = self._parallel_config and self._parallel_config.context_parallel_config
-        return config.ulysses_degree * config.ring_degree if config else 1
-
-    def _check_context_parallel(self, num_tokens: int) -> None:
-        degree = self._context_parallel_degree
-        if num_tokens % degree != 0:
-            raise ValueError(
-                f"The sequence has {num_tokens} tokens of text and video, which cannot be split evenly over {degree} processes "
-                f"(`enable_parallelism`): pad the text by {-num_tokens % degree} tokens."
-            )
-
-    def _check_not_context_parallel(self) -> None:
-        if self._context_parallel_degree > 1:
-            raise ValueError(
-                "`enable_parallelism` splits whole sequences, as in training; a pass with `kv_cache` may have a single token. "
-                "Generate with a model without it."
             )

@@ -8,14 +8,11 @@ Letters used in shapes: `B` batch, `T` latent frames, `K` scales, `L` tokens of 
 tokens, `D` width, `H` heads, `d` bits of a token.
 """
 
-import functools
-from collections.abc import Callable
-
 import torch
-import torch.fx.experimental._config
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks.tensor_parallel import PackedColwiseParallel
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
@@ -26,9 +23,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
 from ..hub.mixins import HubModelMixin
+from .compilation import make_alike, without_duck_shapes
 from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import VideoARKVCache, VideoARKVLayerCache
+from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
+from .parallelism import ParallelTransformerMixin
+from .step_caches import NoStepCacheMixin
 from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
 
 
@@ -134,23 +135,23 @@ class VideoARAttnProcessor:
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         if attn.fused_projections:
             query, key, value = attn.to_qkv(hidden_states).split(attn.projection_sizes, dim=-1)
         else:
             query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        query = query.unflatten(-1, (attn.heads, -1))  # (B, S, H, head_dim)
-        key = key.unflatten(-1, (attn.key_value_heads, -1))
-        value = value.unflatten(-1, (attn.key_value_heads, -1))
+        query = query.unflatten(-1, (-1, attn.head_dim))  # (B, S, H, head_dim)
+        key = key.unflatten(-1, (-1, attn.head_dim))
+        value = value.unflatten(-1, (-1, attn.head_dim))
 
         if attn.norm_q is not None:
             query, key = attn.norm_q(query), attn.norm_k(key)
         query = apply_rotary_embedding(query, rotary_embedding)
         key = apply_rotary_embedding(key, rotary_embedding)
 
-        if cache_layer is not None:
-            key, value = cache_layer.update(key, value)
+        if kv_cache is not None:
+            key, value = kv_cache.update(key, value)
         if attn.key_value_heads != attn.heads:
             key = key.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
             value = value.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
@@ -184,6 +185,7 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         super().__init__()
         self.heads = heads
         self.key_value_heads = key_value_heads
+        self.head_dim = head_dim
         self.projection_sizes = (heads * head_dim, key_value_heads * head_dim, key_value_heads * head_dim)
         self.use_bias = False
         self.is_cross_attention = False
@@ -200,9 +202,9 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
-        return self.processor(self, hidden_states, rotary_embedding, attention_mask, cache_layer)
+        return self.processor(self, hidden_states, rotary_embedding, attention_mask, kv_cache)
 
 
 # 3. Block
@@ -232,9 +234,9 @@ class VideoARTransformerBlock(nn.Module):
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        cache_layer: VideoARKVLayerCache | None = None,
+        kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
-        attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer)
+        attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, kv_cache)
         hidden_states = hidden_states + attention_output
         return hidden_states + self.ff(self.norm2(hidden_states))  # (B, S, D)
 
@@ -269,72 +271,18 @@ class VideoARFrameCondition(nn.Module):
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
 
 
-# 5. Compilation
+# 5. Model
 
 
-def make_alike(
-    hidden_states: torch.Tensor,
-    rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-    attention_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """
-    The inputs of a block with a cache in a form that is the same for text and maps of any size. A compiler makes a graph of its own
-    for every dimension that is one, for views and for repeated values.
-
-    Args:
-        hidden_states (`torch.Tensor` of shape `(B, S, D)`): A single token is doubled; its double is to be left out of the result.
-        rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Tables `(1 or B, S, 1, head_dim // 2)`.
-        attention_mask (`torch.Tensor` of shape `(1 or B, 1, 1 or S, length)`, *optional*): Boolean.
-    """
-    batch_size, num_tokens = len(hidden_states), max(2, hidden_states.shape[1])
-
-    def fill(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
-        return tensor.expand(*shape).clone(memory_format=torch.contiguous_format)
-
-    hidden_states = fill(hidden_states, batch_size, num_tokens, -1)
-    cosine, sine = (fill(table, batch_size, num_tokens, -1, -1) for table in rotary_embedding)
-    if attention_mask is not None:
-        attention_mask = fill(attention_mask, batch_size, -1, num_tokens, -1)
-    return hidden_states, (cosine, sine), attention_mask
-
-
-def without_duck_shapes(function: Callable) -> Callable:
-    """Compiles `function` without the guess that sizes which are equal in its first call always are."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with torch.fx.experimental._config.patch(use_duck_shape=False):
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
-# 6. Model
-
-
-def apply_offload_hooks(method):
-    """
-    Lets a method other than `forward` find the model's weights where it needs them: runs the hooks of accelerate's offloading
-    and of diffusers' group offloading before and after it. (diffusers' own `apply_forward_hook` knows only the first, and only
-    before.)
-    """
-
-    @functools.wraps(method)
-    def wrapper(self, *args, **kwargs):
-        registry = getattr(self, "_diffusers_hook", None)
-        group_offloading = registry.get_hook("group_offloading") if registry is not None else None
-        hooks = [hook for hook in (getattr(self, "_hf_hook", None), group_offloading) if hook is not None]
-        for hook in hooks:
-            hook.pre_forward(self)
-        output = method(self, *args, **kwargs)
-        for hook in reversed(hooks):
-            output = hook.post_forward(self, output)
-        return output
-
-    return wrapper
-
-
-class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+class VideoARTransformer3DModel(
+    HubModelMixin,
+    ParallelTransformerMixin,
+    NoStepCacheMixin,
+    ModelMixin,
+    ConfigMixin,
+    PeftAdapterMixin,
+    AttentionMixin,
+):
     r"""
     Predicts all bits of one (frame, scale) map at once, from the text, the earlier frames and the coarser maps of the frame.
 
@@ -381,6 +329,16 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
             "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
         },
         "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
+
+    # Whole heads, and both halves of the SwiGLU alike. What is not named here is on every process.
+    _tp_plan = {
+        "blocks.*.attn.to_q": "colwise",
+        "blocks.*.attn.to_k": "colwise",
+        "blocks.*.attn.to_v": "colwise",
+        "blocks.*.attn.to_out.0": "rowwise",
+        "blocks.*.ff.net.0.proj": PackedColwiseParallel([1, 1]),
+        "blocks.*.ff.net.2": "rowwise",
     }
 
     @register_to_config
@@ -529,8 +487,9 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
         loading adapters.
 
         Raises:
-            `ValueError`: The model is not on a CPU, or neither in float32 nor in bfloat16.
+            `ValueError`: The model is not on a CPU, neither in float32 nor in bfloat16, or shared by processes.
         """
+        self._check_not_tensor_parallel("pack_linear_layers")
         pack_linear_layers(self.blocks)
 
     def make_cache(
@@ -540,18 +499,24 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
         tokens_per_frame: int,
         num_frames: int | None,
         window: int | None = None,
+        sink_size: int = 0,
         device: torch.device | str | None = None,
     ) -> VideoARKVCache:
-        """An empty [`VideoARKVCache`] for this model, in its dtype, on `device` (its own when `None`)."""
+        """
+        An empty [`VideoARKVCache`] for this model, in its dtype, on `device` (its own when `None`); with tensor parallelism, for the
+        heads of this process.
+        """
+        num_heads = self.config.num_key_value_heads or self.config.num_attention_heads
         return VideoARKVCache(
             num_layers=self.config.num_layers,
             batch_size=batch_size,
-            num_key_value_heads=self.config.num_key_value_heads or self.config.num_attention_heads,
+            num_key_value_heads=num_heads // self.tensor_parallel_degree,
             head_dim=self.config.attention_head_dim,
             text_length=text_length,
             tokens_per_frame=tokens_per_frame,
             num_frames=num_frames,
             window=window,
+            sink_size=sink_size,
             max_text_distance=self.config.max_text_distance,
             dtype=self.dtype,
             device=self.device if device is None else device,
@@ -597,7 +562,7 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
                 hidden_states, rotary_embedding, attention_mask
             )
         for index, block in enumerate(self.blocks):
-            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache[index])
+            hidden_states = block(hidden_states, rotary_embedding, attention_mask, kv_cache.get(index))
         kv_cache.end_text(length, encoder_attention_mask)
         self._shift_text(kv_cache)
 
@@ -648,26 +613,6 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
                 embedded = embedder.null
             total = total + embedded.to(total.dtype)
         return total
-
-    @property
-    def _context_parallel_degree(self) -> int:
-        config = self._parallel_config and self._parallel_config.context_parallel_config
-        return config.ulysses_degree * config.ring_degree if config else 1
-
-    def _check_context_parallel(self, num_tokens: int) -> None:
-        degree = self._context_parallel_degree
-        if num_tokens % degree != 0:
-            raise ValueError(
-                f"The sequence has {num_tokens} tokens of text and video, which cannot be split evenly over {degree} processes "
-                f"(`enable_parallelism`): pad the text by {-num_tokens % degree} tokens."
-            )
-
-    def _check_not_context_parallel(self) -> None:
-        if self._context_parallel_degree > 1:
-            raise ValueError(
-                "`enable_parallelism` splits whole sequences, as in training; a step with `kv_cache` may have a single token. "
-                "Generate with a model without it."
-            )
 
     @apply_lora_scale("attention_kwargs")
     def forward(
@@ -778,8 +723,8 @@ class VideoARTransformer3DModel(HubModelMixin, ModelMixin, ConfigMixin, PeftAdap
                     block, hidden_states, rotary_embedding, attention_mask
                 )
             else:
-                cache_layer = kv_cache[index] if kv_cache is not None else None
-                hidden_states = block(hidden_states, rotary_embedding, attention_mask, cache_layer)
+                layer_cache = kv_cache.get(index) if kv_cache is not None else None
+                hidden_states = block(hidden_states, rotary_embedding, attention_mask, layer_cache)
         if kv_cache is not None:
             kv_cache.advance(token_ids.shape[0])
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arguments of a call as one object, the checks of what a user passed, and the texts that describe it."""
 
+import functools
+import inspect
 import math
 import re
 import sys
@@ -18,19 +20,12 @@ LONGEST = 1_000_000  # latent frames of a window, or between two re-encodings
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
-# What the calls and streams of all pipelines share; `describe_arguments` puts it in their docstrings.
-ARGUMENTS = {
-    "prompt": """
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
-            negative_prompt (`str` or `list[str]`, *optional*):
-                What to guide away from. Without it the transformer's learned null text is used.
-            height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
-            width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
-    "sampling": """
+# Texts of arguments that the calls of some pipelines share.
+_GUIDANCE_SCALE = """
             guidance_scale (`float`, *optional*):
                 Largest value of the scheduler's guidance schedule. Guidance is off at 1 or below, which halves the work. Defaults
-                to the scheduler's `guidance_scale`.
-            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
+                to the scheduler's `guidance_scale`."""
+_FRAME_SAMPLING = """
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 For reproducible videos. With a list, one for each video, a video does not depend on its batch.
             latents (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
@@ -44,20 +39,44 @@ ARGUMENTS = {
             top_p (`float`, *optional*): Instead of the scheduler's.
             refinements (`list[int]`, *optional*):
                 Rounds of refinement of every latent frame, instead of the scheduler's, each the number of finest maps that are
-                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`].
+                sampled again; `[]` for none, as in the paper. See [`VideoARScheduler`]."""
+_FRAME_CONDITIONS = """
+            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
+                For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
+                latent frame. What is left out is the learned null."""
+
+# What the calls and streams of all pipelines share; `describe_arguments` puts it in their docstrings.
+ARGUMENTS = {
+    "prompt": """
+            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What to guide away from. Without it the transformer's learned null text is used.
+            height (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_height`.
+            width (`int`, *optional*): Pixels, a multiple of 16. Defaults to the transformer's `sample_width`.""",
+    "guidance_scale": _GUIDANCE_SCALE,
+    "frame_sampling": _FRAME_SAMPLING,
+    "frame_conditions": _FRAME_CONDITIONS,
+    "sampling": _GUIDANCE_SCALE
+    + """
+            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt."""
+    + _FRAME_SAMPLING
+    + """
             window (`int`, *optional*):
-                Earlier latent frames that a frame sees; all of them when `None`. The cache is a ring of so many frames: memory and
-                cost of a frame stay constant.
+                Last latent frames that a frame sees before itself; all earlier ones when `None`. The cache is a ring of so many
+                frames: memory and cost of a frame stay constant.
+            sink_size (`int`, defaults to 0):
+                With `window`, the attention sink: so many first latent frames of the video stay visible to all later ones, besides
+                the window. They keep their true positions, so that their distance grows with the video, beyond that of training
+                if it is longer. With `reencode_at`, the first ones of each stretch. Not in the paper.
             reencode_at (`int`, *optional*):
                 Latent frames after which the last `context_frames` are encoded again from their pixels, and become the beginning
                 of the next stretch, with positions starting over: the paper's duration extension, for videos longer than those
                 of training. Never when `None`.
             context_frames (`int`, *optional*):
                 Pixel frames that are re-encoded, `4 * n + 1`, fewer than `reencode_at` latent frames. Defaults to half of
-                these.
-            frame_conditions (`dict[str, torch.Tensor]`, *optional*):
-                For a transformer that was trained with conditions: by name, a vector `(B, T, c)` or label `(B, T, 1)` of every
-                latent frame. What is left out is the learned null.
+                these."""
+    + _FRAME_CONDITIONS
+    + """
             output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.""",
     "return_dict": """
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.""",
@@ -75,11 +94,55 @@ ARGUMENTS = {
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.""",
 }
 
+_NO_STEPS = (
+    "there are no denoising steps. A step is a map of a latent frame: the length (`num_frames`) and the scheduler's scales decide how "
+    "many there are, `pipe.num_timesteps` after a call. Leave it out."
+)
+_NO_VOCABULARY = (
+    "there is no vocabulary of tokens to choose from: every bit of a token has a probability of its own, and two values. Use a "
+    "temperature."
+)
+# What other pipelines take and these cannot, and why.
+FOREIGN_ARGUMENTS = {
+    "num_inference_steps": _NO_STEPS,
+    "timesteps": _NO_STEPS,
+    "sigmas": _NO_STEPS,
+    "strength": "given frames are the beginning of the video and are not changed. Leave it out.",
+    "guidance_rescale": "guidance is on logits, whose scale is their certainty. Lower `guidance_scale`.",
+    "top_k": _NO_VOCABULARY,
+    "min_p": _NO_VOCABULARY,
+    "typical_p": _NO_VOCABULARY,
+    "repetition_penalty": _NO_VOCABULARY,
+    "num_beams": _NO_VOCABULARY,
+    "do_sample": "bits are always sampled. The lower a temperature, the nearer to the likelier values.",
+    "num_images_per_prompt": "it is called `num_videos_per_prompt`; an image is a video with `num_frames=1`.",
+    "cross_attention_kwargs": "there is no cross-attention. The strength of LoRA layers is `attention_kwargs={'scale': s}`.",
+    "joint_attention_kwargs": "it is called `attention_kwargs`.",
+    "fps": "the model knows frames, not seconds. Pass the rate where the video is saved.",
+    "frame_rate": "the model knows frames, not seconds. Pass the rate where the video is saved.",
+    "seed": "pass `generator=torch.Generator().manual_seed(seed)`.",
+    "image": "pass it as the first frame: `video=[image]`, or use the image-to-video pipeline (`from_pipe`).",
+}
 
-def describe_arguments(method: Callable) -> Callable:
-    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of `ARGUMENTS`."""
-    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: ARGUMENTS[match[1]], method.__doc__)
+
+def describe_arguments(method: Callable, texts: dict[str, str] = ARGUMENTS) -> Callable:
+    """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of that name."""
+    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: texts[match[1]], method.__doc__)
     return method
+
+
+def refuse_foreign_arguments(method: Callable, reasons: dict[str, str] = FOREIGN_ARGUMENTS) -> Callable:
+    """Decorator: an argument that a method does not have and `reasons` knows is a `ValueError` that says why."""
+    own = inspect.signature(method).parameters
+
+    @functools.wraps(method)
+    def wrapper(self, *args, **kwargs):
+        for name in kwargs:
+            if name in reasons and name not in own:
+                raise ValueError(f"`{name}` is no argument of {type(self).__name__}: {reasons[name]}")
+        return method(self, *args, **kwargs)
+
+    return wrapper
 
 
 @dataclass(frozen=True)
@@ -122,6 +185,7 @@ class CallArguments(TextArguments):
     top_p: float | None = None
     refinements: list[int] | None = None
     window: int | None = None
+    sink_size: int = 0
     reencode_at: int | None = None
     context_frames: int | None = None
     frame_conditions: dict[str, torch.Tensor] | None = None
@@ -258,7 +322,7 @@ def check_callback_outputs(outputs: Any, tensors: dict[str, torch.Tensor | None]
 
 def check_lengths(arguments: CallArguments, ratio: int) -> None:
     """
-    Lengths of the video, of what is given, of the window and of re-encoding, where `ratio` pixel frames are a latent one.
+    Lengths of the video, of what is given, of window and sink, and of re-encoding, where `ratio` pixel frames are a latent one.
 
     Raises:
         `ValueError`: They do not fit together.
@@ -276,6 +340,12 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
         check_integer("window", window, most=LONGEST)
         if window < 1:
             raise ValueError(f"`window` has to be at least 1 latent frame, or `None` for all, got {window}.")
+    check_integer("sink_size", arguments.sink_size, 0, LONGEST)
+    if window is None and arguments.sink_size > 0:
+        raise ValueError(
+            f"`sink_size` is {arguments.sink_size}, but without `window` every frame sees all earlier ones. Pass `window` as well, or "
+            "`sink_size=0`."
+        )
     if reencode_at is None and context_frames is not None:
         raise ValueError(
             f"`context_frames` is {context_frames}, but without `reencode_at` nothing is re-encoded. Pass both, or none."
@@ -290,17 +360,20 @@ def check_lengths(arguments: CallArguments, ratio: int) -> None:
         check_num_frames("context_frames", context_frames, ratio)
         contexts["`context_frames`"] = context_frames
     # The first frame after a context sees all of it.
+    limits = []
+    if window is not None:
+        sink = f" and `sink_size` = {arguments.sink_size}" if arguments.sink_size > 0 else ""
+        limits.append(("window", f"`window` = {window}{sink}", window, window + arguments.sink_size))
+    if reencode_at is not None:
+        limits.append(("reencode_at", f"`reencode_at` = {reencode_at}", reencode_at, reencode_at - 1))
     for name, num_pixel_frames in contexts.items():
         num_latents = num_latent_frames(num_pixel_frames, ratio)
-        for limit_name, limit, most in (
-            ("window", window, window),
-            ("reencode_at", reencode_at, reencode_at and reencode_at - 1),
-        ):
-            if limit is not None and num_latents > most:
+        for limit_name, limit, value, most in limits:
+            if num_latents > most:
                 raise ValueError(
-                    f"{name} has {num_pixel_frames} pixel frames, {num_latents} latent ones: too long for "
-                    f"`{limit_name}` = {limit}, which has room for {most}. Pass at most {(most - 1) * ratio + 1} pixel "
-                    f"frames, or a `{limit_name}` of at least {limit + num_latents - most}."
+                    f"{name} has {num_pixel_frames} pixel frames, {num_latents} latent ones: too long for {limit}, which has room "
+                    f"for {most}. Pass at most {(most - 1) * ratio + 1} pixel frames, or a `{limit_name}` of at least "
+                    f"{value + num_latents - most}."
                 )
 
 
@@ -348,6 +421,23 @@ def check_text(
             f"`negative_prompt_embeds` has {len(arguments.negative_prompt_embeds)} entries for {num_prompts} prompts. Pass "
             f"{num_prompts}."
         )
+
+
+def check_padding(padding: Any, max_sequence_length: int, states: dict[str, torch.Tensor | None]) -> None:
+    """
+    The arguments of `encode_prompt` that decide how long text states are, and the states it was given, by name.
+
+    Raises:
+        `ValueError`: `padding` is unknown, or states are longer than what they are to be padded to.
+    """
+    if padding not in ("longest", "max_length"):
+        raise ValueError(f"`padding` has to be 'longest' or 'max_length', got {padding!r}.")
+    for name, embeds in states.items():
+        if padding == "max_length" and embeds is not None and embeds.shape[1] > max_sequence_length:
+            raise ValueError(
+                f"`{name}` has {embeds.shape[1]} tokens and cannot be padded to `max_sequence_length` = {max_sequence_length}. "
+                f"Pass at least {embeds.shape[1]}, or `padding='longest'`."
+            )
 
 
 def _check_texts(name: str, texts: Any) -> None:
@@ -407,11 +497,21 @@ def _check_mask(name: str, mask: Any, embeds_name: str, shape: tuple[int, int]) 
         )
 
 
-def check_generator(generator: Any, num_videos: int) -> None:
+def check_generator(generator: Any, num_videos: int, num_processes: int = 1) -> None:
     """
+    Args:
+        generator (`torch.Generator` or `list[torch.Generator]`, *optional*): To be checked.
+        num_videos (`int`): Videos of the call.
+        num_processes (`int`, defaults to 1): Processes that have to draw the same, since they share a model.
+
     Raises:
-        `ValueError`: `generator` is neither a generator nor a list of one for each video.
+        `ValueError`: `generator` is neither a generator nor a list of one for each video, or missing where several processes draw.
     """
+    if generator is None and num_processes > 1:
+        raise ValueError(
+            f"`generator` is `None`, but {num_processes} processes share the transformer and have to draw the same bits: pass "
+            "`torch.Generator().manual_seed(seed)` with one seed on all of them."
+        )
     if isinstance(generator, list) and len(generator) != num_videos:
         raise ValueError(
             f"`generator` is a list of {len(generator)}, but {num_videos} videos are asked for. Pass one generator, or a "

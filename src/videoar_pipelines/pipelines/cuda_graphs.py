@@ -266,8 +266,14 @@ class CUDAGraphsMixin:
                 Caches of different shapes that are kept with their graphs; the one not used for longest is dropped.
 
         Raises:
-            `ValueError`: The transformer is not on a CUDA device, or is offloaded.
+            `ValueError`: The transformer is not on a CUDA device, is offloaded, or is shared by processes.
         """
+        num_processes = self.transformer.tensor_parallel_degree
+        if num_processes > 1:
+            raise ValueError(
+                f"CUDA graphs would have to record what {num_processes} processes that share the transformer exchange: leave out "
+                "`enable_cuda_graphs()`, or `enable_parallelism`."
+            )
         device = self.transformer.device
         if device.type != "cuda":
             raise ValueError(

@@ -100,7 +100,8 @@ class FrameSampler:
         options ([`SamplingOptions`]): How to sample.
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids of the video.
         num_frames (`int`, *optional*): Latent frames of the video, or of one stretch; `None` for one without end.
-        window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
+        window (`int`, *optional*): Last latent frames that a frame sees before itself; all of them when `None`.
+        sink_size (`int`, defaults to 0): With `window`, first latent frames that every frame sees besides.
         generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Source of all randomness.
         noise (`torch.Tensor` of shape `(B, T, L, d)`, *optional*):
             Uniform noise of the sampled frames to use instead; with refinement `L` counts maps as often as they are sampled.
@@ -125,6 +126,7 @@ class FrameSampler:
         scale_schedule: ScaleSchedule,
         num_frames: int | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         noise: torch.Tensor | None = None,
         attention_kwargs: dict[str, Any] | None = None,
@@ -165,6 +167,7 @@ class FrameSampler:
             tokens_per_frame=tokens_per_frame(scale_schedule),
             num_frames=num_frames,
             window=window,
+            sink_size=sink_size,
             device=device,
         )
         self._write_text(embeds, mask)
@@ -177,7 +180,7 @@ class FrameSampler:
 
     def start_over(self) -> None:
         """Forgets all frames; the text stays, and the next latent frame is the first of a video."""
-        self.kv_cache.forget_frames()
+        self.kv_cache.clear_frames()
         self.frame = self.num_sampled_frames = 0
         self.previous_frame = torch.zeros_like(self.frame_sum)
         if self._refiner is not None:
@@ -233,7 +236,7 @@ class FrameSampler:
             maps ([`MultiScaleMaps`]): The frames; no more than the cache has room for.
             conditions (`dict[str, torch.Tensor]`, *optional*): Of these frames, each `(B, T, c)`.
         """
-        self.kv_cache.forget_frames()
+        self.kv_cache.clear_frames()
         num_frames = maps.latents.shape[2]
         inputs = self.scheduler.scale_clip_input(maps, self.scale_schedule)
         token_ids = video_token_ids(self.scale_schedule, num_frames, device=inputs.device)

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.loaders import CogVideoXLoraLoaderMixin
@@ -25,7 +23,7 @@ from transformers import T5EncoderModel, T5TokenizerFast
 from ..hub.mixins import HubPipelineMixin
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import tokens_per_frame
-from ..models.text_encoding import encode_text
+from ..models.text_encoding import encode_text, pad_text
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
 from .call_arguments import (
@@ -42,21 +40,20 @@ from .call_arguments import (
     check_lengths,
     check_multiple,
     check_noise,
-    check_num_frames,
+    check_padding,
     check_text,
     describe_arguments,
     num_latent_frames,
+    refuse_foreign_arguments,
 )
 from .cuda_graphs import CUDAGraphsMixin
 from .frame_sampler import FrameSampler, PromptStates
+from .given_frames import Video, load_videos, resize_to_cover
 from .pipeline_output import VideoARPipelineOutput
 from .video_stream import Chunk, StreamHooks, StreamLength, VideoARStream
 
 
 logger = logging.get_logger(__name__)
-
-# A video in any form a user may have it in: images, or arrays and tensors with values in [0, 1].
-Video = list[PIL.Image.Image] | np.ndarray | torch.Tensor
 
 # The stream whose callback is running, and its step; every thread has its own.
 _RUNNING_CALLBACK: contextvars.ContextVar[tuple[VideoARStream, int] | None] = contextvars.ContextVar(
@@ -78,19 +75,6 @@ EXAMPLE_DOC_STRING = """
         >>> export_to_video(video, "circle.mp4", fps=8)
         ```
 """
-
-
-def resize_to_cover(video: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Pixel frames `(3, F, h, w)`, resized until they cover `height` x `width`, then cropped in the middle."""
-    if video.shape[-2:] == (height, width):
-        return video
-    scale = max(height / video.shape[-2], width / video.shape[-1])
-    covering_size = (max(height, round(video.shape[-2] * scale)), max(width, round(video.shape[-1] * scale)))
-    resized = torch.nn.functional.interpolate(
-        video, size=covering_size, mode="bicubic", align_corners=False, antialias=True
-    ).clamp(-1, 1)
-    top, left = (covering_size[0] - height) // 2, (covering_size[1] - width) // 2
-    return resized[..., top : top + height, left : left + width]
 
 
 class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMixin, CUDAGraphsMixin):
@@ -174,6 +158,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         max_sequence_length: int | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        padding: str = "longest",
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         r"""
         Encodes prompts for both guidance branches.
@@ -192,6 +177,10 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.
             device (`torch.device`, *optional*): Defaults to the execution device.
             dtype (`torch.dtype`, *optional*): Defaults to the text encoder's.
+            padding (`str`, defaults to `"longest"`):
+                `"longest"`: `N` is the number of tokens of the longest prompt. `"max_length"`: `N` is `max_sequence_length`, so
+                that embeddings of any two prompts have one shape and can be stored or stacked; zeros after the text, which the
+                masks hide and no video depends on. Attention is over `N` tokens.
 
         Returns:
             `tuple`: `prompt_embeds` and `negative_prompt_embeds`, `(B * num_videos_per_prompt, N, C)`, and their masks
@@ -218,6 +207,8 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         if max_sequence_length is None:
             max_sequence_length = self.transformer.config.max_text_length if self.transformer is not None else 512
         check_integer("max_sequence_length", max_sequence_length, least=1)
+        states = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+        check_padding(padding, max_sequence_length, states)
 
         def encode(prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
             states, mask = encode_text(self.tokenizer, self.text_encoder, prompts, max_sequence_length, device=device)
@@ -235,6 +226,8 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
             )
             prompt_attention_mask = mask_of(prompt_embeds)
         batch_size = len(prompt_embeds)
+        if padding == "max_length":
+            prompt_embeds, prompt_attention_mask = pad_text(prompt_embeds, prompt_attention_mask, max_sequence_length)
 
         if not do_classifier_free_guidance:
             negative_prompt_embeds, negative_prompt_attention_mask = None, None
@@ -248,6 +241,10 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
             negative_prompt_embeds = self.transformer.null_text_embeds(batch_size, prompt_embeds.shape[1])
             negative_prompt_embeds = negative_prompt_embeds.to(device=device, dtype=prompt_embeds.dtype)
             negative_prompt_attention_mask = prompt_attention_mask
+        if negative_prompt_embeds is not None and padding == "max_length":
+            negative_prompt_embeds, negative_prompt_attention_mask = pad_text(
+                negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length
+            )
 
         repeats = num_videos_per_prompt
         prompt_embeds = prompt_embeds.to(device).repeat_interleave(repeats, dim=0)
@@ -287,7 +284,8 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
                 f"`{arguments.given_name}` has {len(arguments.given_frames)} entries for {arguments.num_prompts} prompts. Pass one, "
                 f"or {arguments.num_prompts}."
             )
-        check_generator(arguments.generator, arguments.num_videos)
+        num_processes = 1 if arguments.latents is not None else self.transformer.tensor_parallel_degree
+        check_generator(arguments.generator, arguments.num_videos, num_processes)
         num_frames = arguments.num_frames
         if num_frames is not None:
             num_frames = num_latent_frames(num_frames, temporal_ratio)
@@ -355,50 +353,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
 
     def _load_videos(self, video: Video | list[Video], name: str) -> list[torch.Tensor]:
         """Pixel frames `(3, F, H, W)` in [-1, 1], in the size they are given in, of one or several videos."""
-        if isinstance(video, list) and not video:
-            raise ValueError(f"`{name}` is an empty list. Pass at least one image.")
-        if isinstance(video, list):
-            is_batch = len(video) > 0 and (isinstance(video[0], list) or getattr(video[0], "ndim", 3) == 4)
-        else:
-            is_batch = getattr(video, "ndim", 4) == 5
-        self._check_image_modes(video, name)
-        try:
-            tensors = [
-                self.video_processor.preprocess(item).transpose(0, 1).float()
-                for item in (list(video) if is_batch else [video])
-            ]
-        except (ValueError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(
-                f"`{name}` cannot be read as images: {error} Pass `PIL.Image.Image`, arrays `(height, width, 3)` "
-                "or tensors `(3, height, width)` with values in [0, 1]; the frames of one video have one size."
-            ) from error
-        lengths = {tensor.shape[1] for tensor in tensors}
-        if len(lengths) != 1 or any(len(tensor) != 3 for tensor in tensors):
-            raise ValueError(
-                f"`{name}` has to hold RGB frames, as many for each video of a batch, got (channels, frames, "
-                f"height, width) of {[tuple(tensor.shape) for tensor in tensors]}."
-            )
-        lowest, highest = (torch.stack([getattr(tensor, key)() for tensor in tensors]) for key in ("amin", "amax"))
-        if not (lowest.min() >= -1 - 1e-3 and highest.max() <= 1 + 1e-3):  # written so that NaN is refused as well
-            raise ValueError(
-                f"`{name}` as arrays or tensors has to be in [0, 1], got values from "
-                f"{(lowest.min() + 1) / 2:.4g} to {(highest.max() + 1) / 2:.4g}. Divide levels of 0 to 255 by 255."
-            )
-        check_num_frames(f"len({name})", tensors[0].shape[1], self.vae_scale_factor_temporal)
-        return tensors
-
-    def _check_image_modes(self, video: Any, name: str) -> None:
-        """Images with more than 8 bits per channel would be clipped to white."""
-        from ..utils.video_io import IMAGE_MODES  # here, since it needs PyAV, which takes its time to import
-
-        if isinstance(video, list):
-            for item in video:
-                self._check_image_modes(item, name)
-        elif isinstance(video, PIL.Image.Image) and video.mode not in IMAGE_MODES:
-            raise ValueError(
-                f"`{name}` has an image of the mode {video.mode!r}: convert it to 8 bits per channel, one of "
-                f"{', '.join(IMAGE_MODES)}."
-            )
+        return load_videos(video, name, self.video_processor, self.vae_scale_factor_temporal)
 
     # 3. What callbacks of diffusers read and set: it is of the video whose callback is running
 
@@ -460,6 +415,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     @describe_arguments
+    @refuse_foreign_arguments
     def __call__(
         self,
         prompt: str | list[str] | None = None,
@@ -479,6 +435,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -547,6 +504,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
 
     @torch.no_grad()
     @describe_arguments
+    @refuse_foreign_arguments
     def stream(
         self,
         prompt: str | list[str] | None = None,
@@ -567,6 +525,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -635,6 +594,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
             self.scheduler.get_scale_schedule(*latent_size),
             num_frames=length.num_positions,
             window=arguments.window,
+            sink_size=arguments.sink_size,
             generator=arguments.generator,
             noise=arguments.latents,
             attention_kwargs=arguments.attention_kwargs,

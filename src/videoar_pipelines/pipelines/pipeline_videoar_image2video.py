@@ -11,7 +11,7 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import replace_example_docstring
 
-from .call_arguments import CallArguments, describe_arguments
+from .call_arguments import CallArguments, describe_arguments, refuse_foreign_arguments
 from .pipeline_output import VideoARPipelineOutput
 from .pipeline_videoar import VideoARPipeline
 from .video_stream import VideoARStream
@@ -48,6 +48,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     @describe_arguments
+    @refuse_foreign_arguments
     def __call__(
         self,
         image: Image | list[Image],
@@ -68,6 +69,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -82,8 +84,8 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         max_sequence_length: int | None = None,
     ) -> VideoARPipelineOutput | tuple:
         r"""
-        Generates videos from images and prompts. Randomness is drawn for sampled frames only: the first draw from `generator`, and the first frame of the noise
-        `latents`, belong to the first latent frame after image.
+        Generates videos from images and prompts. Randomness is drawn for sampled frames only: the first draw from
+        `generator`, and the first frame of the noise `latents`, belong to the first latent frame after the image.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these):
@@ -113,6 +115,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
 
     @torch.no_grad()
     @describe_arguments
+    @refuse_foreign_arguments
     def stream(
         self,
         image: Image | list[Image],
@@ -134,6 +137,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,

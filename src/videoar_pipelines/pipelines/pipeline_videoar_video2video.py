@@ -9,9 +9,10 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import replace_example_docstring
 
-from .call_arguments import CallArguments, describe_arguments
+from .call_arguments import CallArguments, describe_arguments, refuse_foreign_arguments
+from .given_frames import Video
 from .pipeline_output import VideoARPipelineOutput
-from .pipeline_videoar import Video, VideoARPipeline
+from .pipeline_videoar import VideoARPipeline
 from .video_stream import VideoARStream
 
 
@@ -44,6 +45,7 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     @describe_arguments
+    @refuse_foreign_arguments
     def __call__(
         self,
         video: Video | list[Video],
@@ -64,6 +66,7 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -78,8 +81,8 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
         max_sequence_length: int | None = None,
     ) -> VideoARPipelineOutput | tuple:
         r"""
-        Continues videos. Randomness is drawn for sampled frames only: the first draw from `generator`, and the first frame of the noise
-        `latents`, belong to the first latent frame after video.
+        Continues videos. Randomness is drawn for sampled frames only: the first draw from `generator`, and the first frame of
+        the noise `latents`, belong to the first latent frame after the given ones.
 
         Args:
             video (`list[PIL.Image.Image]`, `np.ndarray`, `torch.Tensor` or a list of one of these):
@@ -109,6 +112,7 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
 
     @torch.no_grad()
     @describe_arguments
+    @refuse_foreign_arguments
     def stream(
         self,
         video: Video | list[Video],
@@ -130,6 +134,7 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
         top_p: float | None = None,
         refinements: list[int] | None = None,
         window: int | None = None,
+        sink_size: int = 0,
         reencode_at: int | None = None,
         context_frames: int | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,

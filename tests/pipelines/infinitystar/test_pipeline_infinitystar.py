@@ -188,8 +188,8 @@ def test_skipping_the_forced_passes_equals_running_all_of_them(name, features):
             draw_bit_noise((1, item.num_tokens, item.num_bits, 2), running.generator)
         running.clip += 1
     assert len(num_calls) == run.num_forced_clips
-    for mine, theirs in zip(skipping.caches[0].seen, running.caches[0].seen):
-        assert torch.equal(mine[0], theirs[0]) and torch.equal(mine[1], theirs[1])
+    for mine, theirs in zip(skipping.caches[0].layer_caches, running.caches[0].layer_caches):
+        assert all(map(torch.equal, mine.get(), theirs.get()))
     assert torch.equal(skipping.generator.get_state(), running.generator.get_state())
     assert torch.equal(skipping.sample_clip(), running.sample_clip())
 
@@ -445,6 +445,19 @@ def test_prompts_of_a_batch_draw_what_they_draw_alone(pipe_with_text):
         pipe_with_text, prompt=prompts, negative_prompt="blue", generator=[make_generator(), make_generator()]
     )
     assert not torch.equal(negative, batch)
+
+
+@pytest.mark.parametrize("negative_prompt", [None, "blue"])
+def test_embeddings_padded_on_request_have_one_shape_and_draw_the_same(pipe_with_text, negative_prompt):
+    pipe, longest = pipe_with_text, pipe_with_text.transformer.config.max_text_length
+    names = ("prompt_embeds", "negative_prompt_embeds", "prompt_attention_mask", "negative_prompt_attention_mask")
+    arguments = {"negative_prompt": negative_prompt, "add_prompt_hints": False}
+    for prompt in ("a red circle", "a green square moves to the left"):
+        states = pipe.encode_prompt(prompt, negative_prompt, padding="max_length")
+        assert [tuple(item.shape) for item in states] == [(1, longest, 48)] * 2 + [(1, longest)] * 2
+        assert torch.equal(sample(pipe, **dict(zip(names, states))), sample(pipe, prompt=prompt, **arguments))
+    with pytest.raises(ValueError, match="`padding` has to be 'longest' or 'max_length', got 'left'"):
+        pipe.encode_prompt("a red circle", padding="left")
 
 
 def test_the_text_encoder_can_be_freed():

@@ -16,6 +16,7 @@ Differences from the reference, which the pipeline makes on purpose:
 - An image (one frame) gets no duration in its prompt.
 """
 
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -33,10 +34,17 @@ from transformers import T5EncoderModel, T5TokenizerFast
 from ...hub.mixins import HubPipelineMixin
 from ...models.autoencoder_infinitystar import AutoencoderInfinityStar
 from ...models.quantization_infinitystar import clip_lengths
-from ...models.text_encoding import encode_text
+from ...models.text_encoding import encode_text, pad_text
 from ...models.token_layout_infinitystar import InfinityStarPass
 from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
+from ..call_arguments import (
+    FOREIGN_ARGUMENTS,
+    check_generator,
+    check_padding,
+    describe_arguments,
+    refuse_foreign_arguments,
+)
 from ..pipeline_output import VideoARPipelineOutput
 from .clip_sampler import ClipSampler, ClipSamplerState, TextBranch
 from .clip_stream import InfinityStarStream
@@ -63,6 +71,58 @@ DURATION_HINT = "<<<t={seconds}s>>>"
 DETAIL_HINT = ", Close-up on big objects, emphasize scale and detail"
 # Height over width of a video without a given size.
 DEFAULT_SHAPE = (9, 16)
+
+
+# What the docstrings of `__call__` and `stream` share.
+ARGUMENTS = {
+    "arguments": """
+            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What to guide away from. Without it the transformer's learned null text is used.
+            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these, *optional*):
+                The first frame: `(height, width, 3)` arrays or `(3, height, width)` tensors in [0, 1]. Several make as many
+                videos, with as many prompts or one for all; one image may also go with several prompts.
+            video (`list`, `np.ndarray` or `torch.Tensor`, *optional*):
+                Frames that are continued, `80 * n + 1` of them, or a list of such videos.
+            height (`int`, *optional*): Pixels; with `width` one of [`sizes`]. Defaults to the shape nearest to that of `image` or
+                `video`, else to 16:9.
+            width (`int`, *optional*): Pixels.
+            num_frames (`int`, *optional*):
+                Pixel frames of the result, the given ones included, `4 * n + 1`; 1 gives an image. The models were trained for
+                whole seconds of 16 frames up to 10. Defaults to one clip after the first frame or the given ones: 81 for text
+                and images.
+            guidance_scale (`float`, *optional*): 1 is off, which halves the work. Defaults to the scheduler's.
+            guidance_type (`str`, *optional*): `"projected"` or `"plain"`. Defaults to the scheduler's.
+            image_temperature (`float`, *optional*): Of the first frame, instead of the scheduler's.
+            video_temperature (`float`, *optional*): Of every later clip, instead of the scheduler's.
+            sequential_guidance (`bool`, defaults to `False`):
+                Whether the guidance branches run one after the other, which halves the activations.
+            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                For reproducible videos. With a list, one for each video, a video does not depend on its batch.
+            prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Text states to use instead of `prompt`.
+            negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Instead of `negative_prompt`.
+            prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): `False` at padding of `prompt_embeds`.
+            negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
+            add_prompt_hints (`bool`, defaults to `True`): Whether [`add_hints`] completes `prompt`.
+            output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
+            attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
+            callback_on_step_end (`Callable`, *optional*):
+                Called as `callback(pipeline, step, timestep, callback_kwargs)` after every sampled pass; `timestep` is the number of
+                the pass in the video. `latents`, `(B, c, T, H', W')`, is the clip being sampled; what is returned replaces it.
+            callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`): Tensors handed to the callback.
+            max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.""",
+    "resume_from": """
+            resume_from ([`ClipSamplerState`], *optional*):
+                What [`InfinityStarStream.state`] gave, of a stream with the same arguments: the stream begins after the clips
+                that were finished, and samples the same bits.""",
+}
+# What other pipelines take and this one cannot, and why.
+REASONS = FOREIGN_ARGUMENTS | {
+    "temperature": "the first frame and the clips have one each: pass `image_temperature` or `video_temperature`.",
+    "latents": "the noise of bits is drawn from `generator`: pass a seeded one.",
+    "window": "a clip sees the end of the one before and no more. Leave it out.",
+}
 
 
 class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMixin):
@@ -145,7 +205,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         negative_prompt_attention_mask: torch.Tensor | None = None,
         max_sequence_length: int | None = None,
         device: torch.device | None = None,
-    ):
+        padding: str = "longest",
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         r"""
         Encodes prompts for both guidance branches. Prompts are taken as they are, see [`add_hints`].
 
@@ -162,16 +223,27 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
             negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.
             device (`torch.device`, *optional*): Defaults to the execution device.
+            padding (`str`, defaults to `"longest"`):
+                `"longest"`: `N` is the number of tokens of the longest prompt. `"max_length"`: `N` is `max_sequence_length`, so
+                that embeddings of any two prompts have one shape and can be stored or stacked; zeros after the text, which the
+                masks hide and no video depends on. Attention is over `N` tokens.
 
         Returns:
             `tuple`: `prompt_embeds` and `negative_prompt_embeds`, `(B * num_videos_per_prompt, N, C)`, and their masks
             `(B * num_videos_per_prompt, N)`; the negative ones are `None` without guidance.
+
+        Raises:
+            `ValueError`: `padding` is unknown, or given states are longer than what they are to be padded to.
         """
         device = device or self._execution_device
         max_sequence_length = max_sequence_length or self.transformer.config.max_text_length
+        states = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+        check_padding(padding, max_sequence_length, states)
         prompt_embeds, prompt_attention_mask = self._text_states(
             prompt, prompt_embeds, prompt_attention_mask, max_sequence_length, device
         )
+        if padding == "max_length":
+            prompt_embeds, prompt_attention_mask = pad_text(prompt_embeds, prompt_attention_mask, max_sequence_length)
         if not do_classifier_free_guidance:
             negative_prompt_embeds, negative_prompt_attention_mask = None, None
         elif negative_prompt is None and negative_prompt_embeds is None:
@@ -183,6 +255,10 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
             negative_prompt_embeds, negative_prompt_attention_mask = self._text_states(
                 negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length, device
             )
+            if padding == "max_length":
+                negative_prompt_embeds, negative_prompt_attention_mask = pad_text(
+                    negative_prompt_embeds, negative_prompt_attention_mask, max_sequence_length
+                )
         return tuple(
             None if tensor is None else tensor.repeat_interleave(num_videos_per_prompt, dim=0)
             for tensor in (
@@ -335,11 +411,7 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
     def _check_rest(self, generator, num_videos, output_type, callback_tensor_inputs) -> None:
         if num_videos < 1:
             raise ValueError("`num_videos_per_prompt` has to be at least 1.")
-        if isinstance(generator, list) and len(generator) != num_videos:
-            raise ValueError(
-                f"`generator` is a list of {len(generator)}, but {num_videos} videos are asked for. Pass one generator, or a "
-                f"list of {num_videos}."
-            )
+        check_generator(generator, num_videos, self.transformer.tensor_parallel_degree)
         if output_type not in ("np", "pt", "pil", "latent"):
             raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {output_type!r}.")
         unknown = [name for name in callback_tensor_inputs if name not in self._callback_tensor_inputs]
@@ -359,6 +431,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         return self._interrupt
 
     @torch.no_grad()
+    @functools.partial(describe_arguments, texts=ARGUMENTS)
+    @functools.partial(refuse_foreign_arguments, reasons=REASONS)
     def stream(
         self,
         prompt: str | list[str] | None = None,
@@ -394,45 +468,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         Generates videos clip by clip: the first pixel frame, then 80 at a time (5 seconds), each clip as soon as it is finished.
 
         Args:
-            prompt (`str` or `list[str]`, *optional*): What the videos show. Either this or `prompt_embeds`.
-            negative_prompt (`str` or `list[str]`, *optional*):
-                What to guide away from. Without it the transformer's learned null text is used.
-            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of one of these, *optional*):
-                The first frame: `(height, width, 3)` arrays or `(3, height, width)` tensors in [0, 1]. Several make as many
-                videos, with as many prompts or one for all; one image may also go with several prompts.
-            video (`list`, `np.ndarray` or `torch.Tensor`, *optional*):
-                Frames that are continued, `80 * n + 1` of them, or a list of such videos.
-            height (`int`, *optional*): Pixels; with `width` one of [`sizes`]. Defaults to the shape nearest to that of `image` or
-                `video`, else to 16:9.
-            width (`int`, *optional*): Pixels.
-            num_frames (`int`, *optional*):
-                Pixel frames of the result, the given ones included, `4 * n + 1`; 1 gives an image. The models were trained for
-                whole seconds of 16 frames up to 10. Defaults to one clip after the first frame or the given ones: 81 for text
-                and images.
-            guidance_scale (`float`, *optional*): 1 is off, which halves the work. Defaults to the scheduler's.
-            guidance_type (`str`, *optional*): `"projected"` or `"plain"`. Defaults to the scheduler's.
-            image_temperature (`float`, *optional*): Of the first frame, instead of the scheduler's.
-            video_temperature (`float`, *optional*): Of every later clip, instead of the scheduler's.
-            sequential_guidance (`bool`, defaults to `False`):
-                Whether the guidance branches run one after the other, which halves the activations.
-            num_videos_per_prompt (`int`, defaults to 1): Videos for each prompt.
-            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                For reproducible videos. With a list, one for each video, a video does not depend on its batch.
-            prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Text states to use instead of `prompt`.
-            negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Instead of `negative_prompt`.
-            prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): `False` at padding of `prompt_embeds`.
-            negative_prompt_attention_mask (`torch.Tensor` of shape `(B, N)`, *optional*): Of `negative_prompt_embeds`.
-            add_prompt_hints (`bool`, defaults to `True`): Whether [`add_hints`] completes `prompt`.
-            output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
-            attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
-            callback_on_step_end (`Callable`, *optional*):
-                Called as `callback(pipeline, step, timestep, callback_kwargs)` after every sampled pass; `timestep` is the number of
-                the pass in the video. `latents`, `(B, c, T, H', W')`, is the clip being sampled; what is returned replaces it.
-            callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`): Tensors handed to the callback.
-            max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.
-            resume_from ([`ClipSamplerState`], *optional*):
-                What [`InfinityStarStream.state`] gave, of a stream with the same arguments: the stream begins after the clips
-                that were finished, and samples the same bits.
+            {arguments}
+            {resume_from}
 
         Returns:
             [`InfinityStarStream`]: An iterator. Its chunks, concatenated along time, are what `__call__` returns.
@@ -528,6 +565,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
 
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
+    @functools.partial(describe_arguments, texts=ARGUMENTS)
+    @functools.partial(refuse_foreign_arguments, reasons=REASONS)
     def __call__(
         self,
         prompt: str | list[str] | None = None,
@@ -563,8 +602,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         Generates videos.
 
         Args:
+            {arguments}
             return_dict (`bool`, defaults to `True`): Whether to return an output object instead of a tuple.
-            prompt, and every other argument: See [`stream`].
 
         Examples:
 

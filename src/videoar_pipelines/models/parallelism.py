@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Transformers that processes share, by diffusers' `enable_parallelism`: what goes with it and what does not. How a model is divided is
+in its `_tp_plan` (weights) and `_cp_plan` (sequences).
+"""
+
+import torch
+from diffusers import ContextParallelConfig, ParallelConfig, TensorParallelConfig
+
+
+class ParallelTransformerMixin:
+    """
+    Of a transformer with a `_tp_plan` and a `_cp_plan`. Before `ModelMixin` among the bases of a class.
+
+    With tensor parallelism a process has whole heads, its part of the SwiGLU, and the keys and values of its heads in the cache;
+    embedders, norms and the head of the bits are on every process:
+
+        transformer.enable_parallelism(config=TensorParallelConfig(tp_degree=2))  # or `parallel_config=` of `from_pretrained`
+
+    Every process then makes the same calls with the same inputs, and gets the same logits.
+    """
+
+    @property
+    def tensor_parallel_degree(self) -> int:
+        """Processes that share the weights."""
+        config = self._parallel_config and self._parallel_config.tensor_parallel_config
+        return config._mesh.size() if config else 1
+
+    @property
+    def _context_parallel_degree(self) -> int:
+        config = self._parallel_config and self._parallel_config.context_parallel_config
+        return config.ulysses_degree * config.ring_degree if config else 1
+
+    def _resolve_parallel_config(
+        self, config: ParallelConfig | ContextParallelConfig | TensorParallelConfig
+    ) -> ParallelConfig:
+        """Called by `enable_parallelism` and `from_pretrained` of diffusers before they divide anything."""
+        tensor_config = getattr(config, "tensor_parallel_config", config)
+        if isinstance(tensor_config, TensorParallelConfig):
+            self._check_tensor_parallel(tensor_config)
+        return super()._resolve_parallel_config(config)
+
+    def _check_tensor_parallel(self, config: TensorParallelConfig) -> None:
+        degree = config.tp_degree if config.mesh is None else config.mesh.size()
+        heads = self.config.num_attention_heads
+        for name, number in (
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", self.config.num_key_value_heads or heads),
+        ):
+            if number % degree != 0:
+                raise ValueError(
+                    f"`tp_degree` is {degree}, but a process holds whole heads, and `{name}` is {number}: pass a divisor of it."
+                )
+        if any(getattr(module, "fused_projections", False) for module in self.modules()):
+            raise ValueError(
+                "Tensor parallelism divides `to_q`, `to_k` and `to_v`, but the projections are fused: call "
+                "`unfuse_qkv_projections()` before."
+            )
+        if torch.accelerator.device_count() == 0:
+            raise ValueError(
+                f"`tp_degree` is {degree}, but there is no accelerator, and on CPUs diffusers does not divide weights: leave it out."
+            )
+
+    def fuse_qkv_projections(self) -> None:
+        """As in diffusers."""
+        self._check_not_tensor_parallel("fuse_qkv_projections")
+        super().fuse_qkv_projections()
+
+    def _check_not_tensor_parallel(self, name: str) -> None:
+        if self.tensor_parallel_degree > 1:
+            raise ValueError(
+                f"`{name}` needs whole weights, but with `enable_parallelism` {self.tensor_parallel_degree} processes share them: "
+                "leave it out."
+            )
+
+    def _check_context_parallel(self, num_tokens: int) -> None:
+        degree = self._context_parallel_degree
+        if num_tokens % degree != 0:
+            raise ValueError(
+                f"The sequence has {num_tokens} tokens of text and video, which cannot be split evenly over {degree} processes "
+                f"(`enable_parallelism`): pad the text by {-num_tokens % degree} tokens."
+            )
+
+    def _check_not_context_parallel(self) -> None:
+        if self._context_parallel_degree > 1:
+            raise ValueError(
+                "`enable_parallelism` with `ContextParallelConfig` splits whole sequences, as in training; a step with `kv_cache` may "
+                "have a single token. Generate with a model without it, or with `TensorParallelConfig`."
+            )
