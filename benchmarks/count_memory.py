@@ -99,7 +99,6 @@ def bfloat16_on_meta():
     attend, transformer_videoar.dispatch_attention_fn = (
         transformer_videoar.dispatch_attention_fn,
         attend_without_weights,
-        cache_bytes,
     )
     torch.set_default_dtype(torch.bfloat16)
     try:

@@ -19,9 +19,8 @@ CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type
 @pytest.fixture
 def shell(monkeypatch):
     monkeypatch.chdir(REPOSITORY / "examples")
-    shell = InteractiveShell()
-    yield shell
-    shell.atexit_operations()
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
 
 
 def test_the_notebook_is_kept_without_outputs():
@@ -36,14 +35,13 @@ def test_the_notebook_runs_from_top_to_bottom(shell, capsys):
     for code in CODE:
         shell.run_cell(code).raise_error()
     names = shell.user_ns
-    # A video alone and in a batch differ by the rounding of larger matrix products, which may flip a bit's sample: rarely.
-    assert np.mean(np.abs(names["batch"][1] - names["alone"]) > 0.05) < 0.02
+    assert np.array_equal(names["batch"][1], names["alone"])
     assert names["more"].shape == (25, 128, 128, 3) and len(names["frames"]) == 33
     assert len(names["errors"]) == 6 and names["errors"] == sorted(names["errors"])  # every scale makes it better
     assert names["losses"][-1] < names["losses"][0]
     assert names["scores"]["background"] == 1
     printed = capsys.readouterr().out
-    assert printed.count("IPython.core.display.Image") >= 6 + 9 or "Image object" in printed
+    assert printed.count("Image object") >= 5 + 9  # of cells, and of the stream's chunks
 
 
 def test_the_notebook_uses_all_that_it_imports():
