@@ -170,19 +170,18 @@ def public_classes():
 
 def on_page_markdown(markdown, page, config, files):
     uri = page.file.src_uri
-    entries = read_registry().get(uri, [])
     parts, end = [], 0
     for block in FENCED.finditer(markdown):
         parts += [point_links(uri, markdown[end : block.start()]), block[0]]
-        entry = find_entry(entries, block["code"])
-        if entry is not None:
-            parts.append(f"\n\n{block['indent']}<small>{describe(entry)}</small>{{ .checked }}\n")
+        sentence = describe(uri.removesuffix(".md") if uri.endswith(".ipynb.md") else uri, block)
+        if sentence:
+            parts.append(f"\n\n{block['indent']}<small>{sentence}</small>\n")
         end = block.end()
     return "".join([*parts, point_links(uri, markdown[end:])])
 
 
 def point_links(uri, text):
-    """Links to folders and source files become links to their pages."""
+    """Links to folders and source files become links to their pages, and places in the package links to the API."""
 
     def point(match):
         target = resolve(uri, match[1])
@@ -196,27 +195,50 @@ def point_links(uri, text):
     )
 
 
+# 4. What runs a command
+
+
+@functools.cache
 def read_registry():
-    """By page, how each block of commands begins and what runs it."""
+    """`docs/commands.yaml`."""
     return yaml.safe_load((ROOT / "docs" / "commands.yaml").read_text(encoding="utf-8"))
 
 
-def find_entry(entries, code):
-    """The entry of a block, or `None`."""
-    return next((entry for entry in entries if first_command(code).startswith(entry["block"])), None)
+def shell_commands(code):
+    """The commands of a shell block, each on one line and without its comment."""
+    lines = (line.strip() for line in code.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
-def first_command(code):
-    """The first line of a block that is no comment."""
-    return next((line.strip() for line in code.splitlines() if line.strip() and not line.startswith("#")), "")
+def find_command(command):
+    """The test that starts a command and `None`, or `None` and the reason why none does; twice `None` for an unknown command."""
+    registry = read_registry()
+    for word in command.split():
+        if word.rpartition("/")[2] in registry["scripts"]:
+            return registry["scripts"][word.rpartition("/")[2]], None
+    others = [beginning for beginning in registry["others"] if command.startswith(beginning)]
+    return None, registry["others"][max(others, key=len)] if others else None
 
 
-def describe(entry):
-    """What runs a block, as a sentence."""
-    tests = ", ".join(f"`{test}`" for test in entry.get("tests", []))
-    why_not = entry.get("why_not")
+def find_python(uri, code):
+    """The entry of a Python block, or `None`."""
+    entries = read_registry()["python"].get(uri, [])
+    return next((entry for entry in entries if entry["has"] in code), None)
+
+
+def describe(uri, block):
+    """What runs the commands of a block, as a sentence; nothing for text and source files."""
+    if block["language"] == "bash":
+        found = [find_command(command) for command in shell_commands(block["code"])]
+        tests = sorted({test for test, _ in found if test})
+        if tests:
+            return f"Started by {', '.join(f'`{test}`' for test in tests)}."
+        reasons = [reason for _, reason in found if reason]
+        return f"Not run by a test: this {reasons[0]}." if reasons else None
+    entry = find_python(uri, block["code"]) if block["language"] == "python" else None
+    if entry is None:
+        return None
     if entry.get("run"):
         return "Run as it stands by `tests/docs/test_commands.py`."
-    if tests and why_not:
-        return f"Run at tiny size by {tests}; not as it stands: {why_not}."
-    return f"Run by {tests}." if tests else f"Not run: {why_not}."
+    reason = f"; not as it stands, since {entry['why_not']}" if "why_not" in entry else ""
+    return f"Run by `{entry['tests']}`{reason}."
