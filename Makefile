@@ -4,6 +4,7 @@
 #   make generate PROMPT="a red circle moves to the right"    text to video, into outputs/
 #   make demo                                                 a web page with an endless video, http://127.0.0.1:7860
 #   make evaluation-weights                                   the network of FVD, 47 MB, into the cache
+#   make docs                                                 the documentation as a site, into site/
 #   make test                                                 the test suite
 #   make test-fast                                            models, schedulers, pipelines and other units only
 #   make style                                                format and fix the code
@@ -26,7 +27,7 @@ FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/doc
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
 
-.PHONY: generate demo evaluation-weights test test-fast style quality
+.PHONY: generate demo evaluation-weights docs test test-fast style quality
 .NOTPARALLEL:
 
 generate: $(VENV)/.installed
@@ -38,6 +39,9 @@ demo: $(VENV)/.installed-demo
 
 evaluation-weights: $(VENV)/.installed
 	@$(VENV)/bin/python -m videoar_pipelines.evaluation.weights
+
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q $(TESTS)
@@ -78,6 +82,9 @@ $(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.installed-demo: $(VENV)/.installed
 	$(call install,-e ".[demo]")
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(call install,-e ".[docs]")
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(call install,-e ".[test]")

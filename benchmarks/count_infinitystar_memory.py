@@ -18,13 +18,10 @@ One row for every combination:
 """
 
 import itertools
-import weakref
 from pathlib import Path
 
 import torch
-from measuring import print_table, write_json
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from measuring import LiveBytes, attend_without_weights, print_table, write_json
 
 from videoar_pipelines import AutoencoderInfinityStar, InfinityStarScheduler, InfinityStarTransformer3DModel
 from videoar_pipelines.models import transformer_infinitystar
@@ -55,53 +52,6 @@ def parse_args(arguments=None):
     parser.add_argument("--tiny", action="store_true", help="Tiny models, to try the script.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser.parse_args(arguments)
-
-
-class LiveBytes(TorchDispatchMode):
-    """
-    Adds up the bytes of the tensors that were made inside and still live. Tensors that share a storage count once.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self._users = {}  # storage -> number of tensors
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        given = {id(tensor) for tensor in tree_leaves((args, kwargs or {})) if isinstance(tensor, torch.Tensor)}
-        given_storages = {
-            tensor.untyped_storage()._cdata
-            for tensor in tree_leaves((args, kwargs or {}))
-            if isinstance(tensor, torch.Tensor)
-        }
-        output = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, torch.Tensor) and id(tensor) not in given:
-                self._add(tensor, given_storages)
-        return output
-
-    def _add(self, tensor: torch.Tensor, given_storages: set[int]) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in given_storages and key not in self._users:
-            return  # a view of what was there before, such as a weight
-        if key not in self._users:
-            self._users[key] = 0
-            self.now += size
-            self.peak = max(self.peak, self.now)
-        self._users[key] += 1
-        weakref.finalize(tensor, self._remove, key, size)
-
-    def _remove(self, key: int, size: int) -> None:
-        self._users[key] -= 1
-        if self._users[key] == 0:
-            del self._users[key]
-            self.now -= size
-
-
-def attend_without_weights(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs) -> torch.Tensor:
-    """In place of attention: its result. Flash attention makes nothing else that is as large."""
-    return torch.empty_like(query)
 
 
 def weight_bytes(model: torch.nn.Module, weights: str = "bfloat16") -> int:

@@ -44,7 +44,7 @@ def main():
         num_frames=args.num_frames,
         generator=torch.Generator("cpu").manual_seed(args.seed),
     ).frames[0]  # (F, H, W, 3) in [0, 1]
-    save_video(video, args.output, fps=8)
+    save_video(video, args.output, fps=8, title=args.prompt)
     print(args.output)
 
 

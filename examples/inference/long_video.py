@@ -45,7 +45,7 @@ def main():
 
     generator = torch.Generator("cpu").manual_seed(args.seed)
     stream = pipe.stream(args.prompt, num_frames=args.num_frames, generator=generator, **methods[args.method])
-    with VideoWriter(args.output, fps=8) as writer:
+    with VideoWriter(args.output, fps=8, title=args.prompt) as writer:
         for chunk in stream:
             writer.write(chunk[0])
     print(args.output)

@@ -39,7 +39,8 @@ def main():
     generator = torch.Generator("cpu").manual_seed(args.seed)
 
     start = time.perf_counter()
-    with VideoWriter(args.output, fps=8) as writer, pipe.stream(args.prompt, generator=generator) as stream:
+    stream = pipe.stream(args.prompt, generator=generator)
+    with stream, VideoWriter(args.output, fps=8, title=args.prompt) as writer:
         for chunk in stream:  # (1, F, H, W, 3) in [0, 1]: 1 frame, then 4 at a time, without end
             writer.write(chunk[0])
             print(f"{writer.num_frames} frames after {time.perf_counter() - start:.2f} s")

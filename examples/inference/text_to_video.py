@@ -72,8 +72,8 @@ def main():
     # 3. Write the files, named after the prompt
     name = re.sub(r"\W+", "-", args.prompt.lower()).strip("-")[:60] or "video"
     path = args.output_dir / f"{name}-seed{args.seed}"
-    save_video(video, f"{path}.mp4", args.fps)
-    save_gif(video, f"{path}.gif", args.fps)
+    save_video(video, f"{path}.mp4", args.fps, title=args.prompt)
+    save_gif(video, f"{path}.gif", args.fps, title=args.prompt)
     save_contact_sheet([video], f"{path}.png", captions=[args.prompt])
     print(f"video:         {path}.mp4\nanimation:     {path}.gif\ncontact sheet: {path}.png")
 

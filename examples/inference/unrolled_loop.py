@@ -50,7 +50,7 @@ def main():
     with torch.no_grad():
         generator = torch.Generator().manual_seed(args.seed)
         video = generate(pipe, args.prompt, args.num_latent_frames, generator)
-    save_video(video[0].permute(1, 2, 3, 0).numpy() / 2 + 0.5, args.output, fps=8)
+    save_video(video[0].permute(1, 2, 3, 0).numpy() / 2 + 0.5, args.output, fps=8, title=args.prompt)
     print(args.output)
 
 

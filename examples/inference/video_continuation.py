@@ -49,7 +49,7 @@ def main():
         generator=torch.Generator("cpu").manual_seed(args.seed),
     ).frames[0]  # (F, H, W, 3) in [0, 1]; the context comes first, as the tokenizer reconstructs it
 
-    with VideoWriter(args.output, fps) as writer:
+    with VideoWriter(args.output, fps, title=args.prompt) as writer:
         writer.write(given.permute(0, 2, 3, 1))
         writer.write(continued[args.context_frames :])
     print(args.output)

@@ -145,12 +145,14 @@ def test_a_longer_list_continues_a_shorter_one(pipe, whole, tmp_path):
     assert read(run(pipe, tmp_path)) == whole
 
 
-def test_mp4_files_hold_the_same_frames(pipe, whole, tmp_path):
+def test_mp4_files_hold_the_same_frames_and_their_prompt_as_the_title(pipe, whole, tmp_path):
     run(pipe, tmp_path / "run", SAMPLES[:2], video_format="mp4")
-    for name in ("000000", "000001"):
-        with VideoWriter(tmp_path / "expected.mp4", fps=8, reproducible=True) as writer:
-            writer.write(np.load(io.BytesIO(whole[f"videos/{name}.npy"])))
-        assert (tmp_path / "run" / "videos" / f"{name}.mp4").read_bytes() == (tmp_path / "expected.mp4").read_bytes()
+    for sample in SAMPLES[:2]:
+        with VideoWriter(tmp_path / "expected.mp4", fps=8, reproducible=True, title=sample.prompt) as writer:
+            writer.write(np.load(io.BytesIO(whole[f"videos/{sample.name}.npy"])))
+        assert (tmp_path / "run" / "videos" / f"{sample.name}.mp4").read_bytes() == (
+            tmp_path / "expected.mp4"
+        ).read_bytes()
 
 
 def test_names_as_long_as_file_names_can_be(pipe, tmp_path):

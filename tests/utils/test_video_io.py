@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import PictureType
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageSequence
 
 from tests.video_files import write_with_codec
 from videoar_pipelines.utils import (
@@ -186,6 +186,59 @@ def test_a_gif_keeps_its_length_where_delays_cannot_be_exact(tmp_path):
             gif.seek(index)
             milliseconds.append(gif.info["duration"])
     assert set(milliseconds) == {80, 90} and sum(milliseconds) == 2000
+
+
+def test_a_gif_is_nearer_to_its_frames_than_with_the_palette_of_pillow(tmp_path):
+    # A disc with soft edges that moves over a gradient: more colours than a palette holds.
+    y, x = np.mgrid[:64, :64] / 63
+    background = np.stack([x, y, 1 - x], axis=-1)
+    discs = [np.clip(10 * (0.2 - np.hypot(x - place, y - 0.5)), 0, 1)[..., None] for place in (0.3, 0.5, 0.7)]
+    frames = np.stack([(1 - disc) * background + disc * np.array([1, 0.2, 0.1]) for disc in discs])
+    save_gif(frames, tmp_path / "video.gif", title="a red disc")
+    images = [Image.fromarray(image) for image in video_io.frames_to_uint8(frames)]
+    images[0].save(tmp_path / "pillow.gif", save_all=True, append_images=images[1:])
+
+    def error_of(name):
+        with Image.open(tmp_path / name) as gif:
+            written = np.stack([np.asarray(image.convert("RGB")) for image in ImageSequence.Iterator(gif)])
+        return np.square(written / 255 - frames).mean() ** 0.5
+
+    # Measured: 0.0175 and 0.0206.
+    assert error_of("video.gif") < 0.92 * error_of("pillow.gif")
+    assert Image.open(tmp_path / "video.gif").info["comment"] == b"a red disc"
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 17])
+@pytest.mark.parametrize("suffix, fps", [(".mp4", 8), (".mp4", 12.5), (".mov", Fraction(30000, 1001)), (".mkv", 8)])
+def test_a_video_lasts_as_long_as_its_frames_and_has_its_title(tmp_path, suffix, fps, num_frames):
+    save_video(make_flat_video(num_frames), tmp_path / f"video{suffix}", fps=fps, title="a café, in the rain")
+    with av.open(str(tmp_path / f"video{suffix}")) as container:
+        assert container.metadata["title"] == "a café, in the rain"
+        assert container.streams.video[0].average_rate == fps
+        # Matroska counts milliseconds.
+        assert container.duration / av.time_base == pytest.approx(num_frames / fps, abs=2e-3)
+
+
+def top_level_atoms(path):
+    """The names of the boxes of an MP4 file, in order."""
+    content, start, names = path.read_bytes(), 0, []
+    while start < len(content):
+        names.append(content[start + 4 : start + 8].decode())
+        size = int.from_bytes(content[start : start + 4])
+        start += int.from_bytes(content[start + 8 : start + 16]) if size == 1 else size
+    return names
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_a_browser_can_play_an_mp4_while_it_loads(tmp_path, reproducible):
+    with VideoWriter(tmp_path / "video.mp4", fps=8, reproducible=reproducible) as writer:
+        writer.write(make_flat_video(num_frames=33))
+    atoms = top_level_atoms(tmp_path / "video.mp4")
+    assert atoms[0] == "ftyp" and atoms.index("moov") < atoms.index("mdat")
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.codec_context.profile in ("High", "Main", "Constrained Baseline")
 
 
 def test_a_gif_that_viewers_would_slow_down_is_refused(tmp_path):

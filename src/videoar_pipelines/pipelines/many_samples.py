@@ -219,18 +219,18 @@ class SampleFolder:
             real_frames (`np.ndarray` of shape `(F, H, W, 3)`, *optional*): Levels, `uint8`.
         """
         if real_frames is not None:
-            self._write(real_frames, self.folder / "real" / f"{sample.name}{self.suffix}")
+            self._write(real_frames, self.folder / "real" / f"{sample.name}{self.suffix}", sample.prompt)
         # The video comes last: where it is, all is.
-        self._write(frames, self.folder / "videos" / f"{sample.name}{self.suffix}")
+        self._write(frames, self.folder / "videos" / f"{sample.name}{self.suffix}", sample.prompt)
 
-    def _write(self, frames: Frames, path: Path) -> None:
+    def _write(self, frames: Frames, path: Path, title: str) -> None:
         # A name of its own: that of the video may be as long as file names can be.
         self._unfinished.mkdir(exist_ok=True)
         temporary_path = self._unfinished / f"{socket.gethostname()}-{os.getpid()}{self.suffix}"
         if self.suffix == ".npy":
             np.save(temporary_path, frames_to_uint8(frames))
         else:
-            with VideoWriter(temporary_path, self.fps, reproducible=True) as writer:
+            with VideoWriter(temporary_path, self.fps, reproducible=True, title=title) as writer:
                 writer.write(frames)
         path.parent.mkdir(exist_ok=True)
         temporary_path.replace(path)

@@ -76,8 +76,8 @@ def sample_validation_videos(
     ).frames  # (B, F, H, W, 3)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
-    for index, video in enumerate(videos):
-        save_video(video, folder / f"{index:02d}.mp4", fps=fps)
+    for index, (video, prompt) in enumerate(zip(videos, prompts)):
+        save_video(video, folder / f"{index:02d}.mp4", fps=fps, title=prompt)
     shown = np.linspace(0, num_frames - 1, 4).round().astype(int)
     strips = np.concatenate([videos[:, frame] for frame in shown], axis=2)  # (B, H, 4 * W, 3)
     return (strips * 255).round().astype(np.uint8)
