@@ -9,10 +9,8 @@ tokens, `D` width, `H` heads, `d` bits of a token.
 """
 
 import functools
-from collections.abc import Callable
 
 import torch
-import torch.fx.experimental._config
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -25,8 +23,9 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
+from .compilation import make_alike, without_duck_shapes
 from .config_checks import check_kinds, check_numbers, check_positive_integers
-from .kv_cache import VideoARKVCache, VideoARKVLayerCache
+from .kv_cache import AttentionPart, VideoARKVCache, VideoARKVLayerCache
 from .packed_linear import pack_linear_layers
 from .token_layout import COLUMN, FRAME, INDEX, ROW, SCALE, block_causal_mask, token_blocks
 
@@ -132,7 +131,7 @@ class VideoARAttnProcessor:
         attn: "VideoARAttention",
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         cache_layer: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         if attn.fused_projections:
@@ -154,15 +153,30 @@ class VideoARAttnProcessor:
             key = key.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
             value = value.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
 
-        hidden_states = dispatch_attention_fn(
+        if isinstance(attention_mask, tuple):
+            queries = query.split([part.num_queries for part in attention_mask], dim=1)
+            hidden_states = torch.cat(
+                [
+                    self.attend(part_query, key[:, : part.num_keys], value[:, : part.num_keys], part.mask)
+                    for part_query, part in zip(queries, attention_mask)
+                ],
+                dim=1,
+            )
+        else:
+            hidden_states = self.attend(query, key, value, attention_mask)
+        return attn.to_out[0](hidden_states.flatten(2))  # (B, S, D)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        return dispatch_attention_fn(
             query,
             key,
             value,
-            attn_mask=attention_mask,
+            attn_mask=mask,
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
-        return attn.to_out[0](hidden_states.flatten(2))  # (B, S, D)
 
 
 class VideoARAttention(nn.Module, AttentionModuleMixin):
@@ -198,7 +212,7 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         self,
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         cache_layer: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         return self.processor(self, hidden_states, rotary_embedding, attention_mask, cache_layer)
@@ -230,7 +244,7 @@ class VideoARTransformerBlock(nn.Module):
         self,
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         cache_layer: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, cache_layer)
@@ -268,47 +282,7 @@ class VideoARFrameCondition(nn.Module):
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
 
 
-# 5. Compilation
-
-
-def make_alike(
-    hidden_states: torch.Tensor,
-    rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-    attention_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """
-    The inputs of a block with a cache in a form that is the same for text and maps of any size. A compiler makes a graph of its own
-    for every dimension that is one, for views and for repeated values.
-
-    Args:
-        hidden_states (`torch.Tensor` of shape `(B, S, D)`): A single token is doubled; its double is to be left out of the result.
-        rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`): Tables `(1 or B, S, 1, head_dim // 2)`.
-        attention_mask (`torch.Tensor` of shape `(1 or B, 1, 1 or S, length)`, *optional*): Boolean.
-    """
-    batch_size, num_tokens = len(hidden_states), max(2, hidden_states.shape[1])
-
-    def fill(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
-        return tensor.expand(*shape).clone(memory_format=torch.contiguous_format)
-
-    hidden_states = fill(hidden_states, batch_size, num_tokens, -1)
-    cosine, sine = (fill(table, batch_size, num_tokens, -1, -1) for table in rotary_embedding)
-    if attention_mask is not None:
-        attention_mask = fill(attention_mask, batch_size, -1, num_tokens, -1)
-    return hidden_states, (cosine, sine), attention_mask
-
-
-def without_duck_shapes(function: Callable) -> Callable:
-    """Compiles `function` without the guess that sizes which are equal in its first call always are."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with torch.fx.experimental._config.patch(use_duck_shape=False):
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
-# 6. Model
+# 5. Model
 
 
 def apply_offload_hooks(method):
@@ -676,7 +650,7 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         text_drop_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         kv_cache: VideoARKVCache | None = None,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor] | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -696,11 +670,12 @@ class VideoARTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Atten
                 Boolean, `False` at padded text. Padding stands after the text.
             text_drop_mask (`torch.Tensor` of shape `(B,)`, *optional*):
                 Boolean; text of these samples is replaced by the learned null text (guidance dropout in training).
-            attention_mask (`torch.Tensor` or `BlockMask`, *optional*):
+            attention_mask (`torch.Tensor`, `BlockMask` or `tuple[AttentionPart, ...]`, *optional*):
                 Boolean, `(1 or B, 1, N + S, N + S)`, or with a cache `(1 or B, 1, S, filled + S)`. Without a cache `None`
                 stands for the block-causal mask over all earlier frames; with a cache, for "sees everything in the cache
                 and all of this call", which is right for a call with one map. Several maps after a cache need
-                [`~VideoARKVCache.maps_attention_mask`].
+                [`~VideoARKVCache.maps_attention_mask`], or parts that attend by themselves,
+                [`~VideoARKVCache.round_attention_parts`].
             kv_cache ([`VideoARKVCache`], *optional*): Changed in place.
             rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
                 With a cache, [`~VideoARTransformer3DModel.rotary_embedding`] of `token_ids`; computed if not given.

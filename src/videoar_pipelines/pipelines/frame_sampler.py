@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
-from ..models.kv_cache import VideoARKVCache
+from ..models.kv_cache import AttentionPart, VideoARKVCache
 from ..models.quantization import MultiScaleMaps, ScaleSchedule, features_to_maps, tokens_per_frame
 from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
 from ..models.transformer_videoar import VideoARTransformer3DModel
@@ -247,7 +247,7 @@ class FrameSampler:
         for last in range(together, num_frames + 1):
             tokens = slice(first * num_tokens, last * num_tokens)
             part = conditions and {name: condition[:, first:last] for name, condition in conditions.items()}
-            mask = self._mask_of_maps(self.kv_cache, token_ids[tokens])
+            mask = self.kv_cache.maps_attention_mask(self._blocks(token_ids[tokens]))
             self._predict(self.kv_cache, inputs[:, tokens], token_ids[tokens], None, part, mask)
             first = last
         self.frame = num_frames
@@ -266,11 +266,11 @@ class FrameSampler:
         token_ids: torch.Tensor,
         rotary_tables: tuple[torch.Tensor, torch.Tensor] | None = None,
         conditions: FrameConditions | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
     ) -> torch.Tensor:
         """
-        Writes maps to the cache: `model_input` `(B, S, c)` of the tokens `token_ids` `(S, 5)`. Of several maps the mask is
-        [`_mask_of_maps`].
+        Writes maps to the cache: `model_input` `(B, S, c)` of the tokens `token_ids` `(S, 5)`. Several maps need a
+        mask.
 
         Returns:
             `torch.Tensor` of shape `(B or 2B, S, d)`: Logits of all branches.
@@ -288,8 +288,8 @@ class FrameSampler:
             return_dict=False,
         )[0]
 
-    def _mask_of_maps(self, kv_cache: VideoARKVCache, token_ids: torch.Tensor) -> torch.Tensor:
-        return kv_cache.maps_attention_mask(token_blocks(token_ids, len(self.scale_schedule)))
+    def _blocks(self, token_ids: torch.Tensor) -> torch.Tensor:
+        return token_blocks(token_ids, len(self.scale_schedule))
 
     def _for_both_branches(
         self, model_input: torch.Tensor, conditions: FrameConditions | None
@@ -471,6 +471,6 @@ class FrameSampler:
         kept_input, frame_sum = self._refiner.coarser_maps(step, features, previous_frame)
         sampled_input = self.scheduler.scale_model_input(frame_sum, step, previous_frame)
         model_input = torch.cat([kept_input, sampled_input], dim=1)
-        mask = self._mask_of_maps(kv_cache, token_ids)
+        mask = kv_cache.round_attention_parts(self._blocks(token_ids), step.num_tokens)
         logits = self._predict(kv_cache, model_input, token_ids, rotary_tables, conditions, mask)
         return self._add_map(step, logits[:, -step.num_tokens :], frame_sum, noise, guidance)
