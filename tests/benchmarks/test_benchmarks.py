@@ -128,6 +128,19 @@ def test_features(run_benchmark):
     assert 25 < results["rates"]["gflop_per_clip"] < 40 and "GFLOP a clip" in printed
 
 
+def test_contention(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "results.json"
+    size = ["--num_frames", 1, "--busy", 0, 1, "--ways", "script", "--repeats", 2, "--warm_ups", 0, "--output", output]
+    monkeypatch.setattr(sys, "argv", ["benchmark_contention.py", *map(str, size)])
+    runpy.run_path(str(FOLDER / "benchmark_contention.py"), run_name="__main__")
+    results = json.loads(output.read_text())
+    assert [row["busy"] for row in results["rows"]] == [0, 1]
+    for row in results["rows"]:
+        assert_positive_numbers({name: value for name, value in row.items() if name != "busy"})
+        assert row["median s"] <= row["worst s"]
+    assert results["rows"][0]["x calm"] >= 1 and "x calm" in capsys.readouterr().out
+
+
 # 2. What they count
 
 

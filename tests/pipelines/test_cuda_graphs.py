@@ -58,7 +58,7 @@ class RepeatedCalls(CUDAGraphRecorder):
 class RepeatedRunner(CUDAGraphRunner):
     def __init__(self, max_caches=4):
         super().__init__(max_caches)
-        self.steps, self.decoder = RepeatedCalls(), RepeatedCalls()
+        self.steps, self.decoder, self.refinement = RepeatedCalls(), RepeatedCalls(), RepeatedCalls()
 
 
 def make_recorded_pipeline(max_caches=4):
@@ -223,8 +223,7 @@ def test_a_step_looks_at_no_value_and_takes_none_from_the_host(sampling, has_con
     for _ in range(2):
         frame = sampler.sample_frame(conditions)
     assert frame.device.type == "meta" and sampler.kv_cache.num_written == 2 * tokens_per_frame(schedule)
-    steps = [("sample", scale) for scale in range(4)] + [("return", 2), ("sample", 2), ("sample", 3)]
-    steps += [("return", 3), ("sample", 3)]
+    steps = [("sample", scale) for scale in range(4)] + [("return", 2), ("sample", 3), ("return", 3)]
     assert runner.keys == ["text", *steps, *steps]
 
 

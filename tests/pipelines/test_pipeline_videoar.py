@@ -381,6 +381,15 @@ def test_a_round_encodes_a_frame_after_all_frames_before_it(pipe, monkeypatch, m
         torch.testing.assert_close(features[frame], reencode_last(pipe, video)[:, :, 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("output_type, num_decoded", [("pt", 3 * (2 + 1)), ("latent", 3 * (2 + 1) - 1)])
+def test_a_refined_frame_is_decoded_once_a_round_and_once_when_it_is_finished(pipe, output_type, num_decoded):
+    decoded = []
+    hook = pipe.vae.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(inputs[0].shape[2]))
+    sample(pipe, num_frames=9, refinements=[2, 1], output_type=output_type)
+    hook.remove()
+    assert decoded == [1] * num_decoded  # of the last frame nobody needs more than its latents
+
+
 @pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
 def test_after_refinement_the_cache_holds_the_maps_of_the_frame_and_no_others(pipe, monkeypatch, guidance_scale):
     """As teacher forcing on the maps that were kept or sampled last would fill it."""

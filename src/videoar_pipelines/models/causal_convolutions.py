@@ -38,6 +38,27 @@ class CausalStream:
         return self.past is None
 
 
+def convolve(
+    frames: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> torch.Tensor:
+    """
+    `F.conv2d` of `(N, C, H, W)`. For one small frame on a CPU PyTorch leaves oneDNN for a slower way, which rounds differently; here
+    one frame gets what it gets among many.
+    """
+    is_left_out = len(frames) == 1 and frames[0].numel() <= 20480 and weight.shape[-1] > 1
+    if is_left_out and frames.device.type == "cpu" and frames.dtype == torch.float32 and _has_onednn():
+        return torch.mkldnn_convolution(frames, weight, bias, padding, stride, dilation=(1, 1), groups=1)
+    return F.conv2d(frames, weight, bias, stride, padding)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+
+
 class VideoARCausalConv3d(nn.Conv3d):
     """
     A convolution that is causal in time. Its weight is always `(out, in, kernel_t, kernel_h, kernel_w)`.
@@ -90,9 +111,7 @@ class VideoARCausalConv3d(nn.Conv3d):
             windows = hidden_states.unfold(1, kernel_size, stride)  # (B, T, C, H, W, kernel)
             hidden_states = windows.permute(0, 1, 2, 5, 3, 4).flatten(2, 3)  # (B, T, C * kernel, H, W)
         frames = hidden_states.flatten(0, 1)  # (B * T, C * kernel, H, W)
-        frames = F.conv2d(
-            frames, self.weight.flatten(1, 2), self.bias, stride=self.stride[1:], padding=self.padding[1:]
-        )
+        frames = convolve(frames, self.weight.flatten(1, 2), self.bias, self.stride[1:], self.padding[1:])
         return frames.unflatten(0, (batch_size, -1))
 
 

@@ -39,6 +39,22 @@ class VideoARCacheCursor:
     text_shift: int = 0
 
 
+@dataclass(frozen=True)
+class AttentionPart:
+    """
+    Queries of a call that attend by themselves, as they would in a call of their own.
+
+    Args:
+        num_queries (`int`): Tokens of the call, after those of the parts before.
+        num_keys (`int`): What they may attend to, from the start of the cache.
+        mask (`torch.Tensor` of shape `(1 or B, 1, 1 or num_queries, num_keys)`, *optional*): Boolean.
+    """
+
+    num_queries: int
+    num_keys: int
+    mask: torch.Tensor | None
+
+
 class VideoARKVLayerCache:
     """
     Keys and values of one layer: views of the storage of a [`VideoARKVCache`].
@@ -265,3 +281,15 @@ class VideoARKVCache:
         mask = F.pad(block_causal_mask(blocks, blocks), (self.length, 0), value=True)
         padding = self.attention_mask(len(blocks))
         return mask if padding is None else mask & padding
+
+    def round_attention_parts(self, blocks: torch.Tensor, num_sampled: int) -> tuple[AttentionPart, AttentionPart]:
+        """
+        Several known maps and one that is sampled after them, in one call, with the rounding of two.
+
+        Args:
+            blocks (`torch.Tensor` of shape `(S,)`): Block numbers of all tokens.
+            num_sampled (`int`): How many of these, the last ones, are of the sampled map.
+        """
+        num_known = len(blocks) - num_sampled
+        known = AttentionPart(num_known, self.length + num_known, self.maps_attention_mask(blocks[:num_known]))
+        return known, AttentionPart(num_sampled, self.length + len(blocks), self.attention_mask(len(blocks)))

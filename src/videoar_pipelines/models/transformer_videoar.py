@@ -25,7 +25,7 @@ from diffusers.utils import apply_lora_scale
 from ..hub.mixins import HubModelMixin
 from .compilation import make_alike, without_duck_shapes
 from .config_checks import check_kinds, check_numbers, check_positive_integers
-from .kv_cache import VideoARKVCache, VideoARKVLayerCache
+from .kv_cache import AttentionPart, VideoARKVCache, VideoARKVLayerCache
 from .offloading import apply_offload_hooks
 from .packed_linear import pack_linear_layers
 from .parallelism import ParallelTransformerMixin
@@ -134,7 +134,7 @@ class VideoARAttnProcessor:
         attn: "VideoARAttention",
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         if attn.fused_projections:
@@ -156,15 +156,30 @@ class VideoARAttnProcessor:
             key = key.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
             value = value.repeat_interleave(attn.heads // attn.key_value_heads, dim=2)
 
-        hidden_states = dispatch_attention_fn(
+        if isinstance(attention_mask, tuple):
+            queries = query.split([part.num_queries for part in attention_mask], dim=1)
+            hidden_states = torch.cat(
+                [
+                    self.attend(part_query, key[:, : part.num_keys], value[:, : part.num_keys], part.mask)
+                    for part_query, part in zip(queries, attention_mask)
+                ],
+                dim=1,
+            )
+        else:
+            hidden_states = self.attend(query, key, value, attention_mask)
+        return attn.to_out[0](hidden_states.flatten(2))  # (B, S, D)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        return dispatch_attention_fn(
             query,
             key,
             value,
-            attn_mask=attention_mask,
+            attn_mask=mask,
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
-        return attn.to_out[0](hidden_states.flatten(2))  # (B, S, D)
 
 
 class VideoARAttention(nn.Module, AttentionModuleMixin):
@@ -201,7 +216,7 @@ class VideoARAttention(nn.Module, AttentionModuleMixin):
         self,
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         return self.processor(self, hidden_states, rotary_embedding, attention_mask, kv_cache)
@@ -233,7 +248,7 @@ class VideoARTransformerBlock(nn.Module):
         self,
         hidden_states: torch.Tensor,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         kv_cache: VideoARKVLayerCache | None = None,
     ) -> torch.Tensor:
         attention_output = self.attn(self.norm1(hidden_states), rotary_embedding, attention_mask, kv_cache)
@@ -622,7 +637,7 @@ class VideoARTransformer3DModel(
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         text_drop_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
         kv_cache: VideoARKVCache | None = None,
         rotary_embedding: tuple[torch.Tensor, torch.Tensor] | None = None,
         frame_conditions: dict[str, torch.Tensor] | None = None,
@@ -642,11 +657,12 @@ class VideoARTransformer3DModel(
                 Boolean, `False` at padded text. Padding stands after the text.
             text_drop_mask (`torch.Tensor` of shape `(B,)`, *optional*):
                 Boolean; text of these samples is replaced by the learned null text (guidance dropout in training).
-            attention_mask (`torch.Tensor` or `BlockMask`, *optional*):
+            attention_mask (`torch.Tensor`, `BlockMask` or `tuple[AttentionPart, ...]`, *optional*):
                 Boolean, `(1 or B, 1, N + S, N + S)`, or with a cache `(1 or B, 1, S, filled + S)`. Without a cache `None`
                 stands for the block-causal mask over all earlier frames; with a cache, for "sees everything in the cache
                 and all of this call", which is right for a call with one map. Several maps after a cache need
-                [`~VideoARKVCache.maps_attention_mask`].
+                [`~VideoARKVCache.maps_attention_mask`], or parts that attend by themselves,
+                [`~VideoARKVCache.round_attention_parts`].
             kv_cache ([`VideoARKVCache`], *optional*): Changed in place.
             rotary_embedding (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
                 With a cache, [`~VideoARTransformer3DModel.rotary_embedding`] of `token_ids`; computed if not given.

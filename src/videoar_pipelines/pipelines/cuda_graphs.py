@@ -61,6 +61,24 @@ class EagerRunner:
         """[`AutoencoderVideoAR.decode_chunk`] in the tokenizer's dtype, and as a tuple."""
         return vae.decode_chunk(latents.to(vae.dtype), state, return_dict=False)
 
+    def encode_chunk(
+        self, vae: AutoencoderVideoAR, video: torch.Tensor, state: AutoencoderVideoARState | None
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        """[`AutoencoderVideoAR.encode_chunk`] as a tuple; of what refinement reads."""
+        return vae.encode_chunk(video, state, return_dict=False)
+
+    def reencode_chunk(
+        self,
+        vae: AutoencoderVideoAR,
+        latents: torch.Tensor,
+        decoder_state: AutoencoderVideoARState | None,
+        encoder_state: AutoencoderVideoARState | None,
+    ) -> torch.Tensor:
+        """Decodes and encodes latents `(B, d, T, H', W')`: the features of these frames. No state moves."""
+        pixels, _ = vae.decode_chunk(latents, decoder_state, return_dict=False)
+        features, _ = vae.encode_chunk(pixels, encoder_state, return_dict=False)
+        return features
+
 
 @dataclass
 class RecordedCall:
@@ -161,7 +179,7 @@ def weight_addresses(model: torch.nn.Module) -> Hashable:
 
 class CUDAGraphRunner(EagerRunner):
     """
-    Runs the steps of the transformer, and the decoder's for single latent frames, as CUDA graphs. The results are those of the same
+    Runs the steps of the transformer, and the tokenizer for single latent frames, as CUDA graphs. The results are those of the same
     kernels without graphs.
 
     Args:
@@ -171,8 +189,8 @@ class CUDAGraphRunner(EagerRunner):
 
     def __init__(self, max_caches: int = 4):
         self.max_caches = max_caches
-        # Two recorders, since steps and decoder may run at the same time and must not share their memory.
-        self.steps, self.decoder = CUDAGraphRecorder(), CUDAGraphRecorder()
+        # Several recorders, since a stream may decode while it samples, and these two must not share their memory.
+        self.steps, self.decoder, self.refinement = CUDAGraphRecorder(), CUDAGraphRecorder(), CUDAGraphRecorder()
         self._lock = threading.Lock()
         self._idle: list[VideoARKVCache] = []
         self._shapes: weakref.WeakKeyDictionary[VideoARKVCache, Hashable] = weakref.WeakKeyDictionary()
@@ -224,20 +242,71 @@ class CUDAGraphRunner(EagerRunner):
     def decode_chunk(
         self, vae: AutoencoderVideoAR, latents: torch.Tensor, state: AutoencoderVideoARState | None
     ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
-        # A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory.
-        if latents.shape[2] > 1 or vae.use_tiling or vae.use_slicing or is_offloaded(vae):
+        if latents.shape[2] > 1 or not _can_be_recorded(vae):
             return super().decode_chunk(vae, latents, state)
         latents = latents.to(vae.dtype)
         chunk_shape = (len(latents), *latents.shape[-2:])
 
-        def decode(latents: torch.Tensor, past: Sequence[torch.Tensor] | None):
-            past_state = None if past is None else AutoencoderVideoARState(chunk_shape, (past,))
-            sample, new_state = vae.decode_chunk(latents, past_state, return_dict=False)
+        def decode(latents: torch.Tensor, past: _Past) -> tuple[torch.Tensor, _Past]:
+            sample, new_state = vae.decode_chunk(latents, _as_state(past, chunk_shape), return_dict=False)
             return sample, new_state.tiles[0]
 
-        past = None if state is None else state.tiles[0]
-        (sample, future), _ = self.decoder.run(vae, weight_addresses(vae.decoder), decode, latents, past)
-        return sample, AutoencoderVideoARState(chunk_shape, (future,))
+        (sample, future), _ = self.decoder.run(vae, weight_addresses(vae.decoder), decode, latents, _as_past(state))
+        return sample, _as_state(future, chunk_shape)
+
+    def encode_chunk(
+        self, vae: AutoencoderVideoAR, video: torch.Tensor, state: AutoencoderVideoARState | None
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        if video.shape[2] > vae.temporal_compression_ratio or not _can_be_recorded(vae):
+            return super().encode_chunk(vae, video, state)
+        chunk_shape = (len(video), *video.shape[-2:])
+
+        def encode(video: torch.Tensor, past: _Past) -> tuple[torch.Tensor, _Past]:
+            features, new_state = vae.encode_chunk(video, _as_state(past, chunk_shape), return_dict=False)
+            return features, new_state.tiles[0]
+
+        key = ("encode", weight_addresses(vae.encoder))
+        (features, future), _ = self.refinement.run(vae, key, encode, video, _as_past(state))
+        return features, _as_state(future, chunk_shape)
+
+    def reencode_chunk(
+        self,
+        vae: AutoencoderVideoAR,
+        latents: torch.Tensor,
+        decoder_state: AutoencoderVideoARState | None,
+        encoder_state: AutoencoderVideoARState | None,
+    ) -> torch.Tensor:
+        if latents.shape[2] > 1 or not _can_be_recorded(vae):
+            return super().reencode_chunk(vae, latents, decoder_state, encoder_state)
+        grid, ratio = latents.shape[-2:], vae.spatial_compression_ratio
+        latents_shape = (len(latents), *grid)
+        pixels_shape = (len(latents), *(ratio * side for side in grid))
+        run_eagerly = super().reencode_chunk
+
+        def reencode(latents: torch.Tensor, decoder_past: _Past, encoder_past: _Past) -> torch.Tensor:
+            states = _as_state(decoder_past, latents_shape), _as_state(encoder_past, pixels_shape)
+            return run_eagerly(vae, latents, *states)
+
+        key = ("reencode", weight_addresses(vae))
+        pasts = _as_past(decoder_state), _as_past(encoder_state)
+        return self.refinement.run(vae, key, reencode, latents, *pasts)[0]
+
+
+# What the chunk before left for the only tile of a chunk.
+_Past = Sequence[torch.Tensor] | None
+
+
+def _can_be_recorded(vae: AutoencoderVideoAR) -> bool:
+    """Of a single latent frame. A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory."""
+    return not (vae.use_tiling or vae.use_slicing or is_offloaded(vae))
+
+
+def _as_past(state: AutoencoderVideoARState | None) -> _Past:
+    return None if state is None else state.tiles[0]
+
+
+def _as_state(past: _Past, chunk_shape: tuple[int, int, int]) -> AutoencoderVideoARState | None:
+    return None if past is None else AutoencoderVideoARState(chunk_shape, (past,))
 
 
 def is_offloaded(model: torch.nn.Module) -> bool:
@@ -253,7 +322,7 @@ class CUDAGraphsMixin:
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
         Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
-        decoder's for the single latent frames of a stream. The results are those of the same kernels without graphs. The first
+        tokenizer for the single latent frames of a stream and of refinement. The results are those of the same kernels without graphs. The first
         call with new sizes, a new batch size or text length records its steps, which takes a few times as long as the call
         itself; later calls with the same replay them.
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..models.autoencoder_videoar import AutoencoderVideoAR
-from ..models.kv_cache import VideoARKVCache
+from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
+from ..models.kv_cache import AttentionPart, VideoARKVCache
 from ..models.quantization import MultiScaleMaps, ScaleSchedule, features_to_maps, tokens_per_frame
 from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
 from ..models.transformer_videoar import VideoARTransformer3DModel
@@ -156,7 +156,9 @@ class FrameSampler:
         self.guidance_scale = options.guidance_scale
         self.is_stopped = False
         self.is_frame_complete = True
-        self._refiner = FrameRefiner(vae, scheduler, scale_schedule) if options.refinements else None
+        self._refiner = None
+        if options.refinements:
+            self._refiner = FrameRefiner(vae, scheduler, scale_schedule, self.runner)
 
         self.text = text
         embeds, mask = text.joined()
@@ -248,7 +250,8 @@ class FrameSampler:
         for last in range(together, num_frames + 1):
             tokens = slice(first * num_tokens, last * num_tokens)
             part = conditions and {name: condition[:, first:last] for name, condition in conditions.items()}
-            self._write_maps(self.kv_cache, inputs[:, tokens], token_ids[tokens], conditions=part)
+            mask = self.kv_cache.maps_attention_mask(self._blocks(token_ids[tokens]))
+            self._predict(self.kv_cache, inputs[:, tokens], token_ids[tokens], None, part, mask)
             first = last
         self.frame = num_frames
         self.previous_frame = maps.latents[:, :, -1]
@@ -259,27 +262,37 @@ class FrameSampler:
                 for chunk in maps.latents[:, :, :-1].split(DECODED_TOGETHER, dim=2):
                     self._refiner.follow(chunk)
 
-    def _write_maps(
+    def _predict(
         self,
         kv_cache: VideoARKVCache,
         model_input: torch.Tensor,
         token_ids: torch.Tensor,
         rotary_tables: tuple[torch.Tensor, torch.Tensor] | None = None,
         conditions: FrameConditions | None = None,
-    ) -> None:
-        """Writes known maps to the cache: `model_input` `(B, S, c)` of the tokens `token_ids` `(S, 5)`."""
+        attention_mask: torch.Tensor | tuple[AttentionPart, ...] | None = None,
+    ) -> torch.Tensor:
+        """
+        Writes maps to the cache: `model_input` `(B, S, c)` of the tokens `token_ids` `(S, 5)`. Several maps need a
+        mask.
+
+        Returns:
+            `torch.Tensor` of shape `(B or 2B, S, d)`: Logits of all branches.
+        """
         model_input, conditions, drop_mask = self._for_both_branches(model_input, conditions)
-        blocks = token_blocks(token_ids, len(self.scale_schedule))
-        self.transformer(
+        return self.transformer(
             model_input,
             token_ids,
-            attention_mask=kv_cache.maps_attention_mask(blocks),
+            attention_mask=attention_mask,
             kv_cache=kv_cache,
             rotary_embedding=rotary_tables,
             frame_conditions=conditions,
             condition_drop_mask=drop_mask,
             attention_kwargs=self.attention_kwargs,
-        )
+            return_dict=False,
+        )[0]
+
+    def _blocks(self, token_ids: torch.Tensor) -> torch.Tensor:
+        return token_blocks(token_ids, len(self.scale_schedule))
 
     def _for_both_branches(
         self, model_input: torch.Tensor, conditions: FrameConditions | None
@@ -323,13 +336,14 @@ class FrameSampler:
 
         for step, noise in zip(steps, self._draw_noise(steps)):
             if step.begins_round:
-                self.frame_sum = self._return_to(step, tokens, conditions)
-            self.frame_sum = self._run(
-                ("sample", step.scale),
-                functools.partial(self._sample_map, self.kv_cache, step),
-                *(self.frame_sum, self.previous_frame, *tokens.of_map[step.scale]),
-                *(noise, self._guidance_at(step), conditions),
-            )
+                self.frame_sum = self._begin_round(step, tokens, noise, conditions)
+            else:
+                self.frame_sum = self._run(
+                    ("sample", step.scale),
+                    functools.partial(self._sample_map, self.kv_cache, step),
+                    *(self.frame_sum, self.previous_frame, *tokens.of_map[step.scale]),
+                    *(noise, self._guidance_at(step), conditions),
+                )
             self.is_frame_complete = step is steps[-1]
             if on_step_end is not None:
                 self.frame_sum = on_step_end(step, self.frame_sum)
@@ -340,6 +354,22 @@ class FrameSampler:
         self.frame += 1
         self.num_sampled_frames += 1
         return self.frame_sum
+
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether [`hand_on`] spares the next frame a decoding."""
+        return self._refiner is not None
+
+    def hand_on(self, pixels: torch.Tensor, decoder_state: AutoencoderVideoARState) -> None:
+        """
+        What the last latent frame was decoded to. The rounds of refinement of the next one begin with it; without, they decode it.
+
+        Args:
+            pixels (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames of this latent frame, in [-1, 1].
+            decoder_state ([`AutoencoderVideoARState`]): The decoder's state after it.
+        """
+        if self._refiner is not None:
+            self._refiner.hand_on(pixels, decoder_state)
 
     def _frame_tokens(self) -> _FrameTokens:
         num_tokens = len(self._first_frame_ids)
@@ -390,17 +420,19 @@ class FrameSampler:
         of `step` only scale and grid matter.
         """
         model_input = self.scheduler.scale_model_input(frame_sum, step, previous_frame)
-        model_input, conditions, drop_mask = self._for_both_branches(model_input, conditions)
-        logits = self.transformer(
-            model_input,
-            token_ids,
-            kv_cache=kv_cache,
-            rotary_embedding=rotary_tables,
-            frame_conditions=conditions,
-            condition_drop_mask=drop_mask,
-            attention_kwargs=self.attention_kwargs,
-            return_dict=False,
-        )[0].float()
+        logits = self._predict(kv_cache, model_input, token_ids, rotary_tables, conditions)
+        return self._add_map(step, logits, frame_sum, noise, guidance)
+
+    def _add_map(
+        self,
+        step: SamplingStep,
+        logits: torch.Tensor,
+        frame_sum: torch.Tensor,
+        noise: torch.Tensor,
+        guidance: float | torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The sum with a map sampled from the logits `(B or 2B, h_k * w_k, d)` of all branches."""
+        logits = logits.float()
         if guidance is not None:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + guidance * (conditional - unconditional)
@@ -408,19 +440,25 @@ class FrameSampler:
 
     # 4. Refinement
 
-    def _return_to(self, step: SamplingStep, tokens: _FrameTokens, conditions: FrameConditions | None) -> torch.Tensor:
-        """Begins a round of refinement: the sum `(B, d, H', W')` of the maps coarser than the step's, which the cache then holds."""
+    def _begin_round(
+        self, step: SamplingStep, tokens: _FrameTokens, noise: torch.Tensor, conditions: FrameConditions | None
+    ) -> torch.Tensor:
+        """
+        The first step of a round of refinement. One pass writes the coarser maps of the encoded frame to the cache, in place of the
+        old ones, and samples the map after them; to the sum `(B, d, H', W')` with this map.
+        """
         features = self._refiner.features_of(self.frame_sum)
         self.kv_cache.rewind(len(tokens.ids))
-        num_kept = sum(height * width for height, width in self.scale_schedule[: step.scale])
+        end = sum(height * width for height, width in self.scale_schedule[: step.scale + 1])
         return self._run(
             ("return", step.scale),
-            functools.partial(self._write_coarser_maps, self.kv_cache, step),
-            *(features, self.previous_frame, tokens.ids[:num_kept]),
-            *(tuple(table[:, :num_kept].clone() for table in tokens.rotary_tables), conditions),
+            functools.partial(self._keep_and_sample, self.kv_cache, step),
+            *(features, self.previous_frame, tokens.ids[:end]),
+            *(tuple(table[:, :end].clone() for table in tokens.rotary_tables),),
+            *(noise, self._guidance_at(step), conditions),
         )
 
-    def _write_coarser_maps(
+    def _keep_and_sample(
         self,
         kv_cache: VideoARKVCache,
         step: SamplingStep,
@@ -428,8 +466,14 @@ class FrameSampler:
         previous_frame: torch.Tensor,
         token_ids: torch.Tensor,
         rotary_tables: tuple[torch.Tensor, torch.Tensor],
+        noise: torch.Tensor,
+        guidance: float | torch.Tensor | None,
         conditions: FrameConditions | None,
     ) -> torch.Tensor:
-        model_input, frame_sum = self._refiner.coarser_maps(step, features, previous_frame)
-        self._write_maps(kv_cache, model_input, token_ids, rotary_tables, conditions)
-        return frame_sum
+        """As [`_sample_map`], of all maps up to the step's: the coarser ones are those of `features` `(B, d, H', W')`."""
+        kept_input, frame_sum = self._refiner.coarser_maps(step, features, previous_frame)
+        sampled_input = self.scheduler.scale_model_input(frame_sum, step, previous_frame)
+        model_input = torch.cat([kept_input, sampled_input], dim=1)
+        mask = kv_cache.round_attention_parts(self._blocks(token_ids), step.num_tokens)
+        logits = self._predict(kv_cache, model_input, token_ids, rotary_tables, conditions, mask)
+        return self._add_map(step, logits[:, -step.num_tokens :], frame_sum, noise, guidance)

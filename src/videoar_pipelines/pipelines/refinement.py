@@ -12,6 +12,7 @@ import torch
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
 from ..models.quantization import ScaleSchedule, features_to_maps
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
+from .cuda_graphs import EagerRunner
 
 
 class FrameRefiner:
@@ -22,27 +23,41 @@ class FrameRefiner:
         vae ([`AutoencoderVideoAR`]): The tokenizer.
         scheduler ([`VideoARScheduler`]): Says what the transformer reads for a map.
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids of the video.
+        runner ([`EagerRunner`]): Runs the tokenizer.
     """
 
-    def __init__(self, vae: AutoencoderVideoAR, scheduler: VideoARScheduler, scale_schedule: ScaleSchedule):
+    def __init__(
+        self, vae: AutoencoderVideoAR, scheduler: VideoARScheduler, scale_schedule: ScaleSchedule, runner: EagerRunner
+    ):
         self.vae = vae
         self.scheduler = scheduler
         self.scale_schedule = scale_schedule
+        self.runner = runner
         self.decoder_state: AutoencoderVideoARState | None = None
         self.encoder_state: AutoencoderVideoARState | None = None
+        self._handed_on: tuple[torch.Tensor, AutoencoderVideoARState] | None = None
 
     def start_over(self) -> None:
         """The next latent frame is the first of a video."""
-        self.decoder_state = self.encoder_state = None
+        self.decoder_state = self.encoder_state = self._handed_on = None
+
+    def hand_on(self, pixels: torch.Tensor, decoder_state: AutoencoderVideoARState) -> None:
+        """What [`follow`] would decode next, decoded: pixel frames `(B, 3, F, H, W)` and the decoder's state after them."""
+        self._handed_on = (pixels, decoder_state)
 
     def follow(self, latents: torch.Tensor) -> None:
         """Moves the states past finished latent frames `(B, d, T, H', W')`."""
-        _, self.decoder_state, self.encoder_state = self._decode_and_encode(latents)
+        if self._handed_on is None:
+            pixels, self.decoder_state = self.vae.decode_chunk(latents, self.decoder_state, return_dict=False)
+        else:
+            pixels, self.decoder_state = self._handed_on
+            self._handed_on = None
+        _, self.encoder_state = self.runner.encode_chunk(self.vae, pixels, self.encoder_state)
 
     def features_of(self, frame: torch.Tensor) -> torch.Tensor:
         """What a latent frame `(B, d, H', W')` shows, encoded: features before quantisation of that shape. No state moves."""
-        features, _, _ = self._decode_and_encode(frame[:, :, None])
-        return features[:, :, 0]
+        states = self.decoder_state, self.encoder_state
+        return self.runner.reencode_chunk(self.vae, frame[:, :, None], *states)[:, :, 0]
 
     def coarser_maps(
         self, step: SamplingStep, features: torch.Tensor, previous_frame: torch.Tensor
@@ -70,11 +85,3 @@ class FrameRefiner:
             dim=1,
         )
         return model_input, maps.latents[:, :, 0]
-
-    def _decode_and_encode(
-        self, latents: torch.Tensor
-    ) -> tuple[torch.Tensor, AutoencoderVideoARState, AutoencoderVideoARState]:
-        # Not by a CUDA graph of the decoder: a stream may be decoding with it at the same time.
-        pixels, decoder_state = self.vae.decode_chunk(latents, self.decoder_state, return_dict=False)
-        features, encoder_state = self.vae.encode_chunk(pixels, self.encoder_state, return_dict=False)
-        return features, decoder_state, encoder_state

@@ -170,6 +170,8 @@ class VideoARStream:
                 chunk = self._decode(latent_frames)
                 # The first chunk waits for nothing.
                 if self.overlap_decoding and self.latent_frame > 1:
+                    if self.sampler.wants_pixels:
+                        self._wait_for_decoder()
                     self._sampled_ahead = self._next_latent_frames(most=1)
                 self._wait_for_decoder()
                 return self.hooks.postprocess(chunk)
@@ -179,7 +181,7 @@ class VideoARStream:
     @torch.no_grad()
     def run(self, on_progress: Callable[[], None]) -> Chunk:
         """
-        Samples to the end, decodes only then or before a re-encoding, and closes the stream.
+        Samples to the end, decodes only then or before a re-encoding (with refinement, frame by frame), and closes the stream.
 
         Args:
             on_progress (`Callable`): Called after every map.
@@ -190,7 +192,8 @@ class VideoARStream:
         parts = []
         with self._work():
             self._on_progress = on_progress
-            while latent_frames := self._next_latent_frames(most=None):
+            most = 1 if self.sampler.wants_pixels else None
+            while latent_frames := self._next_latent_frames(most):
                 parts.append(self._decode(latent_frames))
                 self._wait_for_decoder()
         self.close()
@@ -396,6 +399,8 @@ class VideoARStream:
             if self.length.context_frames is not None:
                 tail = pixels if self._tail is None else torch.cat([self._tail, pixels], dim=2)
                 self._tail = tail[:, :, -self.length.context_frames :].clone()
+        if len(latent_frames) == 1:
+            self.sampler.hand_on(pixels, self._decoder_state)
         return pixels
 
     def _wait_for_decoder(self) -> None:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .processors import use_free_processors
+
 
 MISTAKE_STATUS = 2
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -199,7 +201,8 @@ def loading(flag: str, value: str | Path) -> Iterator[None]:
 
 def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | None = None) -> None:
     """
-    Runs a script, and ends its process with one line on stderr for a user's mistake.
+    Runs a script, with as many threads as there are free processors ([`use_free_processors`]), and ends its process with one line on
+    stderr for a user's mistake.
 
     Args:
         main (`Callable`): Called with what `parse_args` gives, or without arguments.
@@ -208,6 +211,7 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
     """
     args = None
     try:
+        use_free_processors()
         if parse_args is None:
             main()
             return
