@@ -40,7 +40,7 @@ def test_the_results_are_those_of_the_script(tmp_path, monkeypatch):
     results = json.loads(output.read_text())
     for kind in ("generation", "training"):
         assert results[kind] == rows_of(RESULTS, kind)
-    assert page.read_text(encoding="utf-8").count("| L |") == 5
+    assert page.read_text(encoding="utf-8").count("| L | 17x128x128 |") == 5
 
 
 def test_what_is_counted_is_near_to_what_was_measured():
@@ -50,19 +50,4 @@ def test_what_is_counted_is_near_to_what_was_measured():
     while_sampling = counted["weights GB"] + counted["cache GB"] + counted["step GB"] + fused_copies
     # The allocator rounds up and kernels have workspaces: 3.03 of 3.07 GB, and 4.08 of 4.62 GB with the convolutions of the decoder.
     assert 0.95 < while_sampling / measured["sample GB"] < 1
-    assert 0.85 < (counted["total GB"] - counted["step GB"] + fused_copies) / measured["peak GB"] < 1
-
-
-def test_the_peak_of_a_step_is_that_of_a_whole_model(script):
-    """Counted on straight lines from one and two blocks, against a model of four blocks with all its gradients."""
-    configs = script["CONFIGS"]
-    monkeypatched = {**configs["tiny"], "num_layers": 4}
-    configs["tiny"], tiny = monkeypatched, configs["tiny"]
-    try:
-        step, kept = script["step_lines"]("tiny", "17x128x128", "all")(6)
-        whole = script["count_training_step"]("tiny", "17x128x128", 4, 6, "all")
-    finally:
-        configs["tiny"] = tiny
-    assert step.forward == pytest.approx(whole.forward) and step.kept == pytest.approx(whole.kept)
-    assert step.block == pytest.approx(whole.block, rel=0.02)
-    assert script["peak_bytes"](step, kept, 0.0, 4) == pytest.approx(max(step.forward, step.kept + step.block))
+    assert 0.85 < (counted["total GB"] + fused_copies) / measured["peak GB"] < 1
