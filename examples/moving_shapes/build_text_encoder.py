@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Make the text side of the small moving-shapes model: a T5 tokenizer of its captions and a random T5 encoder.
+"""Make the text side of a small model: a T5 tokenizer of the captions of its data set and a random T5 encoder.
 
 Steps:
-1. Draw captions of the data set and train a SentencePiece unigram model on them; letters are folded to lower case.
+1. Train a SentencePiece unigram model on captions of the moving shapes, or of a manifest; letters are folded to lower case.
 2. Hand its pieces to a `T5TokenizerFast`. All of printable ASCII is in the vocabulary: unknown words are spelled.
 3. Initialise a small `T5EncoderModel`, to be trained together with the transformer.
 4. Save both to `OUTPUT_DIR/tokenizer` and `OUTPUT_DIR/text_encoder`.
 
-    python examples/moving_shapes/build_text_encoder.py --output_dir checkpoints/moving-shapes/text
+    python examples/moving_shapes/build_text_encoder.py --output_dir runs/text
+    python examples/moving_shapes/build_text_encoder.py --data data/manifest.jsonl --vocab_size 768 --output_dir runs/text
 """
 
 import argparse
@@ -24,15 +25,21 @@ import torch
 from sentencepiece import sentencepiece_model_pb2
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
 from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandLineParser("Make the tokenizer and the text encoder of the moving-shapes model.")
+    parser = CommandLineParser("Make the tokenizer and the text encoder of a small model.")
+    parser.add_argument("--data", default="moving_shapes", help="'moving_shapes', or a manifest: its split train.")
     parser.add_argument("--output_dir", type=Path, required=True, help="New folder for tokenizer/ and text_encoder/.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the captions and of the encoder's weights.")
-    parser.add_argument("--num_captions", type=int, default=20_000, help="Captions the tokenizer is trained on.")
+    parser.add_argument(
+        "--num_captions",
+        type=int,
+        help="Captions the tokenizer is trained on (default: 20000 of the moving shapes; all of a manifest).",
+    )
     parser.add_argument("--vocab_size", type=int, default=256, help="Upper bound of the vocabulary, at least 160.")
     parser.add_argument("--model_max_length", type=int, default=64, help="Longest prompt in tokens.")
     parser.add_argument("--d_model", type=int, default=128, help="Width of the encoder.")
@@ -48,6 +55,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise ValueError(
             f"`--vocab_size` is {args.vocab_size}: pass at least 160, for ASCII and the words of captions."
         )
+    if args.num_captions is not None and args.data != "moving_shapes":
+        raise ValueError(
+            f"`--num_captions` is {args.num_captions}, but `--data` is {args.data!r}, of which all captions are read: leave it"
+            " out."
+        )
     return args
 
 
@@ -59,6 +71,13 @@ def draw_captions(num_captions: int, seed: int) -> list[str]:
     return plain_captions + [
         caption_for(clip, rng, mention_motion=rng.random() < 0.9).text for clip in clips[num_captions // 2 :]
     ]
+
+
+def read_captions(data: str, num_captions: int | None, seed: int) -> list[str]:
+    """Captions of the moving shapes, or those of a manifest that training sees."""
+    if data == "moving_shapes":
+        return draw_captions(20_000 if num_captions is None else num_captions, seed)
+    return list(read_manifest(data).captions)
 
 
 def train_tokenizer(captions: list[str], vocab_size: int, model_max_length: int) -> T5TokenizerFast:
@@ -93,7 +112,9 @@ def train_tokenizer(captions: list[str], vocab_size: int, model_max_length: int)
 
 def main(args: argparse.Namespace) -> None:
     # 1. and 2. Tokenizer
-    tokenizer = train_tokenizer(draw_captions(args.num_captions, args.seed), args.vocab_size, args.model_max_length)
+    tokenizer = train_tokenizer(
+        read_captions(args.data, args.num_captions, args.seed), args.vocab_size, args.model_max_length
+    )
 
     # 3. Text encoder
     torch.manual_seed(args.seed)

@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Writes the manifest of the robot arm's clips, with splits by episode. It copies and converts no video.
+Writes the manifest of the robot arm's clips, with splits by episode.
 
     git clone https://github.com/droid-dataset/droid-dataset.github.io
     python examples/robot_arm/prepare.py --data droid-dataset.github.io --output_file data/robot_arm/manifest.jsonl
+
+With `--copy_size` and `--copy_fps` it writes lossless copies too, in the folder `clips` beside the manifest, and the manifest names
+these. They hold just what training reads from the videos at that size and rate, and a small one is decoded far faster.
 
 `--data` is a clone of the public page of DROID (clips under `visualizer/videos`, instructions in `visualizer/index.html`), or a
 folder with a `manifest.jsonl` whose rows have `file`, `caption` and `source`, the path of the clip in that repository.
@@ -28,9 +31,11 @@ from videoar_pipelines.utils.command_line import (
     did_you_mean_path,
     non_negative_int,
     positive_float,
+    positive_int,
     run_command_line,
 )
 from videoar_pipelines.utils.files import complete_or_absent
+from videoar_pipelines.utils.video_io import VideoReader
 
 
 PAGE = "visualizer/index.html"
@@ -52,7 +57,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         default=1.5,
         help="Leave shorter videos out; 17 frames at 12 frames per second are 1.42 s.",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--copy_size", type=positive_int, help="Pixels, height and width: write copies of that size.")
+    parser.add_argument("--copy_fps", type=positive_int, help="Frames per second of the copies.")
+    args = parser.parse_args(arguments)
+    if (args.copy_size is None) != (args.copy_fps is None):
+        raise UsageError("`--copy_size` and `--copy_fps` say what copies are like: pass both, or neither.")
+    return args
 
 
 def without_full_stop(caption: str) -> str:
@@ -108,6 +118,17 @@ def split_episodes(episodes: set[str], num_validation: int, num_test: int) -> di
     return splits
 
 
+def write_copy(source: Path, target: Path, size: int, fps: int) -> None:
+    """Writes the frames that training reads from `source`, every one a key frame of lossless FFV1."""
+    with VideoReader(source) as reader:
+        frames = reader.read(height=size, width=size, fps=fps)  # (F, size, size, 3), levels
+    with complete_or_absent(target) as path, av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=fps, width=size, height=size, pix_fmt="bgr0")
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def report(rows: list[dict[str, str]]) -> None:
     """Prints what each split has, and how many of its instructions no clip of the training split has."""
     trained = {row["caption"] for row in rows if row["split"] == "train"}
@@ -150,11 +171,22 @@ def main(args: argparse.Namespace) -> None:
         )
     splits = split_episodes(episodes, args.validation_episodes, args.test_episodes)
 
-    # 4. Write
+    # 4. Copies, those that an earlier run has written left out
     folder = args.output_file.resolve().parent
+    files = {row["file"]: (args.data / row["file"]).resolve() for row in kept}
+    if args.copy_size is not None:
+        copies = folder / "clips" / f"{args.copy_size}px_{args.copy_fps}fps"
+        copies.mkdir(parents=True, exist_ok=True)
+        for row in kept:
+            name = hashlib.sha256(row["source"].encode()).hexdigest()[:16]
+            source, files[row["file"]] = files[row["file"]], copies / f"{name}.mkv"
+            if not files[row["file"]].exists():
+                write_copy(source, files[row["file"]], args.copy_size, args.copy_fps)
+
+    # 5. Write
     written = [
         {
-            "file": os.path.relpath((args.data / row["file"]).resolve(), folder),
+            "file": os.path.relpath(files[row["file"]], folder),
             "caption": row["caption"],
             "split": splits[episode_of(row)],
             "episode": episode_of(row),

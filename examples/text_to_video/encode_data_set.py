@@ -31,7 +31,7 @@ from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
 from videoar_pipelines.data.batches import SkippedClips
 from videoar_pipelines.data.clips import read_in_order
 from videoar_pipelines.data.manifest import fingerprint_of_rows
-from videoar_pipelines.data.sources import add_clip_arguments, open_clips, read_table
+from videoar_pipelines.data.sources import SPLITS, add_clip_arguments, open_clips, read_table
 from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 def parse_args(arguments=None):
     parser = CommandLineParser(__doc__)
     add_clip_arguments(parser)
-    parser.add_argument("--split", choices=["train", "validation"], default="train")
+    parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0, help="Of random starts: that of the training run.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the shards, shared by all hosts.")
     parser.add_argument("--num_shards", type=int, help="Default: the tasks of the Slurm array, or 1.")

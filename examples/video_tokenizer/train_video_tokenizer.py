@@ -11,6 +11,7 @@ commitment and entropy terms.
     accelerate launch train_video_tokenizer.py --config_file configs/finetune_from_infinity.yaml --output_dir runs/tokenizer
 """
 
+import argparse
 import json
 import logging
 from pathlib import Path
@@ -103,6 +104,12 @@ def parse_args(arguments=None):
     )
     model.add_argument("--pretrained_vae", help="Folder or Hub id of a trained or converted tokenizer to start from.")
     model.add_argument(
+        "--freeze_encoder",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="Train the decoder alone: bits stay those of --pretrained_vae, and so does every transformer trained on them.",
+    )
+    model.add_argument(
         "--scheduler_config", type=config_of(VideoARScheduler), default={}, help="JSON: for its scale schedules."
     )
 
@@ -110,6 +117,11 @@ def parse_args(arguments=None):
     terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
     terms.add_argument("--reconstruction_weight", type=non_negative_float, default=1.0)
     terms.add_argument("--perceptual_weight", type=non_negative_float, default=1.0)
+    terms.add_argument(
+        "--perceptual_frames",
+        type=positive_int,
+        help="Frames of a clip that the term looks at, drawn anew at every step (default: all). The fewer, the faster.",
+    )
     terms.add_argument(
         "--perceptual_network",
         choices=PERCEPTUAL_NETWORKS,
@@ -141,6 +153,10 @@ def parse_args(arguments=None):
     args.holds_out = args.validation_split == "validation"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
+    if args.freeze_encoder and args.pretrained_vae is None:
+        raise UsageError("`--freeze_encoder` keeps the encoder of `--pretrained_vae`: pass that too.")
+    if args.perceptual_frames is not None and args.perceptual_weight == 0:
+        raise UsageError("`--perceptual_frames` has no effect with `--perceptual_weight 0`: leave one of them out.")
     if args.lpips_weights is not None and args.vgg_weights is None:
         raise UsageError("`--lpips_weights` has no effect without `--vgg_weights`: pass both, or neither.")
     if args.vgg_weights is not None and args.perceptual_network != "vgg16":
@@ -161,6 +177,7 @@ def objective_from(args):
         reconstruction_loss=args.reconstruction_loss,
         reconstruction_weight=args.reconstruction_weight,
         perceptual_weight=args.perceptual_weight,
+        perceptual_frames=args.perceptual_frames,
         commitment_weight=args.commitment_weight,
         entropy_weight=args.entropy_weight,
         scale_drop_probability=args.scale_drop_probability,
@@ -238,6 +255,8 @@ def train(accelerator, args):
         vae = AutoencoderVideoAR.from_config(args.vae_config)
     scheduler = VideoARScheduler.from_config(args.scheduler_config)
     vae.train()
+    if args.freeze_encoder:
+        vae.encoder.requires_grad_(False)
     if args.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     if args.fsdp:
@@ -248,7 +267,7 @@ def train(accelerator, args):
     trains_discriminator = args.adversarial_weight > 0
 
     # 2. Optimisers, averages, data
-    parameters = list(vae.parameters())
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
     bare_optimizer = make_optimizer(parameters, args)
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     models, optimizers = {"vae": vae}, [bare_optimizer]

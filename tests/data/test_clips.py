@@ -1,5 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import fsspec
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from videoar_pipelines.data.clips import (
 )
 from videoar_pipelines.data.manifest import make_media_table, read_manifest
 from videoar_pipelines.utils import VideoReader, load_video, save_video
+from videoar_pipelines.utils.video_io import Crop
 
 
 VIDEO = Bucket(False, 32, 32)
@@ -88,6 +91,7 @@ def test_every_start_leaves_enough_frames(folder, sampling):
         ({"fps": 8, "frame_stride": 2}, r"`fps` \(8\) and `frame_stride` \(2\) exclude each other"),
         ({"clip_start": "end"}, "`clip_start` is 'end': pass one of random, center"),
         ({"sizes": ()}, "`sizes` must be"),
+        ({"random_crop": 0.5}, "`random_crop` is the largest zoom, at least 1, but is 0.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(arguments, message):
@@ -100,6 +104,32 @@ def test_a_video_slower_than_the_rate_that_is_asked_for_is_refused_and_not_repea
     assert settings.choose_start(100, 30000 / 1001, row=0, draw=0) >= 0
     with pytest.raises(UnreadableClipError, match="too slow: 24 frames per second, but 30 are asked for"):
         settings.choose_start(100, 24, row=0, draw=0)
+
+
+def test_a_random_crop_is_a_pure_function_of_seed_row_and_draw_and_a_flip_comes_every_second_time():
+    settings = ClipSettings(5, ((32, 32),), random_crop=2.0, random_flip=True, seed=1)
+    crops = [settings.choose_crop(row, draw) for row in range(20) for draw in range(20)]
+    assert crops == [settings.choose_crop(row, draw) for row in range(20) for draw in range(20)]
+    zooms, places = torch.tensor([crop.zoom for crop in crops]), torch.tensor([crop.place for crop in crops])
+    assert 1 <= zooms.min() < 1.05 and 1.95 < zooms.max() <= 2
+    assert 0 <= places.min() < 0.05 and 0.95 < places.max() <= 1
+    assert 150 < sum(crop.is_mirrored for crop in crops) < 250
+    assert ClipSettings(5, ((32, 32),)).choose_crop(0, 0) == Crop()
+
+
+def test_a_clip_is_cropped_alike_in_all_of_its_frames(folder):
+    name = list(TINY_VIDEOS)[0]
+    clips = make_clips(folder, [name], random_crop=1.5, random_flip=True, clip_start="center")
+    with VideoReader(folder / name) as reader:
+        start = clips.settings.choose_start(reader.num_frames, reader.fps, 0, 0)
+        for draw in range(6):
+            crop = clips.settings.choose_crop(0, draw)
+            whole = reader.read(5, *crop.covering_size(reader.displayed_size(), 32, 32), start_frame=start)
+            if crop.is_mirrored:
+                whole = whole[:, :, ::-1]
+            found = clips.read(0, draw, VIDEO)
+            places = itertools.product(range(whole.shape[1] - 31), range(whole.shape[2] - 31))
+            assert any(np.array_equal(whole[:, top : top + 32, left : left + 32], found) for top, left in places)
 
 
 # 2. Pixels

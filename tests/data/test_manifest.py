@@ -134,6 +134,13 @@ def test_few_files_hold_out_one(tmp_path):
     assert (len(train), len(held_out)) == (2, 1)
 
 
+def test_without_a_split_column_there_are_no_test_rows(tmp_path):
+    path = write(tmp_path / "manifest.csv", ROWS)
+    for holds_out in (False, True):
+        with pytest.raises(ValueError, match="has no column 'split' to find its 'test' rows by"):
+            read_manifest(path, split="test", holds_out=holds_out)
+
+
 def test_captions_are_only_asked_for_where_they_are_needed(tmp_path):
     path = write(tmp_path / "manifest.jsonl", [("a.mp4",), ("b.mp4",)], ("file",))
     assert list(read_manifest(path, needs_captions=False).captions) == ["", ""]

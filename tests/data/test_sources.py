@@ -20,7 +20,7 @@ from tests.tiny_data import (
 )
 from tests.video_files import write_with_codec
 from videoar_pipelines import VideoARScheduler
-from videoar_pipelines.data.sources import add_data_arguments, find_kind, make_batches
+from videoar_pipelines.data.sources import SPLITS, add_data_arguments, find_kind, make_batches
 from videoar_pipelines.data.token_shards import ShardSettings, fingerprint_of, round_features, shard_rows
 from videoar_pipelines.data.ucf101 import ucf101_caption
 from videoar_pipelines.models.quantization import features_to_maps, pack_bits, tokens_per_frame
@@ -82,19 +82,26 @@ def test_a_manifest_is_named_by_itself_or_by_its_folder(folder, as_folder):
 
 
 def test_columns_splits_and_repeats_reach_the_data(folder, tmp_path):
-    lines = [f"{folder / name},{name} text,{split}" for name, split in zip(TINY_VIDEOS, ["train", "validation"] * 3)]
+    lines = [
+        f"{folder / name},{name} text,{split}" for name, split in zip(TINY_VIDEOS, ["train", "validation", "test"] * 2)
+    ]
     (tmp_path / "metadata.csv").write_text("\n".join(["path,text,split", *lines]) + "\n")
     flags = ["--data", tmp_path, "--file_column", "path", "--caption_column", "text", "--data_repeats", 4]
-    for split, first in (("train", 0), ("validation", 1)):
-        source = make_batches(parse_data_arguments(*flags), 6, split=split)
+    for first, split in enumerate(SPLITS):
+        source = make_batches(parse_data_arguments(*flags), 4, split=split)
         assert source.plan.steps_per_epoch == 2
         captions = {caption for batch in take(source, 2) for caption in batch["captions"]}
-        assert captions == {f"{name} text" for name in list(TINY_VIDEOS)[first::2]}
+        assert captions == {f"{name} text" for name in list(TINY_VIDEOS)[first::3]}
 
 
 def test_ucf101_is_read_in_its_published_layout(ucf101):
     assert find_kind(str(ucf101)) == "ucf101"
-    for split, group, flags in (("train", 1, []), ("validation", 2, []), ("train", 2, ["--ucf101_fold", 2])):
+    for split, group, flags in (
+        ("train", 1, []),
+        ("validation", 2, []),
+        ("test", 2, []),
+        ("train", 2, ["--ucf101_fold", 2]),
+    ):
         source = make_batches(parse_data_arguments("--data", ucf101, *flags), 3, split=split)
         batch = next(source)
         assert batch["pixel_values"].shape == (3, 3, 5, 32, 32)
@@ -139,7 +146,12 @@ def test_a_flag_that_does_nothing_for_the_data_is_refused(folder, ucf101, data, 
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="`split` is 'test': pass one of train, validation"):
+    with pytest.raises(ValueError, match="`split` is 'held_out': pass one of train, validation, test"):
+        make_batches(parse_data_arguments(), 1, split="held_out")
+
+
+def test_moving_shapes_have_no_test_split():
+    with pytest.raises(ValueError, match="no split 'test': ask for 'validation'"):
         make_batches(parse_data_arguments(), 1, split="test")
 
 

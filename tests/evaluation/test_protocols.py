@@ -59,7 +59,7 @@ def test_a_file_of_ones_own_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"split": "test"}, "`split` is 'test': pass one of train, validation, all"),
+        ({"split": "held_out"}, "`split` is 'held_out': pass one of train, validation, test, all"),
         ({"clips": {"num_frames": 17, "height": 64}}, "clips: the fields width are missing"),
         ({"network": {"feature": "pooled"}}, "network: unknown fields feature"),
         ({"given_frames": 17}, "`given_frames` is 17 of 17 frames"),

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import torch
 pytest.importorskip("sentencepiece")
 
 from transformers import T5EncoderModel, T5TokenizerFast  # noqa: E402
+
+from tests.examples.training_scripts import run_script  # noqa: E402
 
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,3 +82,17 @@ def test_wrong_arguments_are_named_with_a_remedy(tmp_path, monkeypatch):
         parse_args(["--output_dir", str(tmp_path)])
     with pytest.raises(ValueError, match="`--vocab_size` is 50: pass at least 160"):
         parse_args(["--output_dir", str(tmp_path / "text"), "--vocab_size", "50"])
+    with pytest.raises(ValueError, match="`--num_captions` is 5, but `--data` is 'clips.jsonl'"):
+        parse_args(["--output_dir", str(tmp_path / "text"), "--num_captions", "5", "--data", "clips.jsonl"])
+
+
+def test_words_of_a_manifest_are_pieces_where_it_trains(tmp_path):
+    rows = [("Put the marker in the mug", "train")] * 30 + [("Fold the napkin", "train")] * 30 + [("Wipe it", "test")]
+    lines = [json.dumps({"file": f"{i}.mp4", "caption": row[0], "split": row[1]}) for i, row in enumerate(rows)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    sizes = ["--vocab_size", "300", "--d_model", "16", "--d_ff", "32", "--num_heads", "2", "--d_kv", "8"]
+    run_script(SCRIPT, "--data", tmp_path / "manifest.jsonl", "--output_dir", tmp_path / "text", *sizes)
+    tokenizer = T5TokenizerFast.from_pretrained(tmp_path / "text" / "tokenizer")
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer("fold the marker").input_ids)
+    assert pieces == ["▁fold", "▁the", "▁marker", "</s>"]
+    assert "▁wipe" not in tokenizer.get_vocab()

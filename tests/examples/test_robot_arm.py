@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.examples.training_scripts import REPOSITORY, TRAIN_TOKENIZER, run_script
+from tests.examples.training_scripts import REPOSITORY, TRAIN_TOKENIZER, run_script, save_tiny_pipeline
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.training import efficientnet
 from videoar_pipelines.training.arguments import model_config
 from videoar_pipelines.training.efficientnet import EfficientNetLite0
 from videoar_pipelines.utils.command_line import UsageError
-from videoar_pipelines.utils.video_io import save_video
+from videoar_pipelines.utils.video_io import VideoReader, save_video
 from videoar_pipelines.utils.weight_cache import digest_of_tensors
 
 
@@ -113,6 +113,19 @@ def test_a_folder_gives_the_splits_of_the_page_in_any_order(page, manifest, tmp_
     assert sorted(map(key, outputs[0])) == sorted(map(key, outputs[1]))
 
 
+def test_a_copy_holds_the_frames_that_training_would_read(page, manifest, tmp_path):
+    out = tmp_path / "manifest.jsonl"
+    run_script(PREPARE, "--data", page, "--output_file", out, *FEW, "--copy_size", 32, "--copy_fps", 12)
+    originals, copies = read_rows(manifest), read_rows(out)
+    assert [row | {"file": ""} for row in copies] == [row | {"file": ""} for row in originals]
+    for original, copy in zip(originals, copies):
+        with VideoReader(manifest.parent / original["file"]) as reader:
+            frames = reader.read(height=32, width=32, fps=12)
+        with VideoReader(tmp_path / copy["file"]) as reader:
+            assert (reader.fps, reader.num_frames) == (12, len(frames))
+            assert np.array_equal(reader.read(num_frames=4, start_frame=2), frames[2:6])
+
+
 def test_bad_input_is_named_in_one_line(page, tmp_path):
     command = [sys.executable, PREPARE, "--data", tmp_path, "--output_file", tmp_path / "out.jsonl"]
     finished = subprocess.run(command, capture_output=True, text=True)
@@ -191,3 +204,51 @@ def test_a_missing_network_ends_the_run_before_its_first_step(manifest, tmp_path
     ):
         run_script(TRAIN_TOKENIZER, *arguments, *TINY_RUN, "--vgg_weights", "vgg16.pth")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+# The question whether instructions matter
+
+
+INSTRUCTIONS = FOLDER / "instructions.py"
+
+
+def test_wrong_instructions_are_others_and_verbs_are_exchanged():
+    draw = runpy.run_path(str(INSTRUCTIONS))["wrong_instructions"]
+    captions = ["Put the cup down", "Open the drawer", "put the cup down", "Wipe the table"]
+    another, verb = (draw(captions, kind, 20, random.Random(0)) for kind in ("another", "verb"))
+    assert set(another[0]) == {"Open the drawer", "Wipe the table"}
+    assert set(verb[1]) == {"Put the drawer", "put the drawer", "Wipe the drawer"}
+    with pytest.raises(UsageError, match="no wrong instruction beside 'Open it'"):
+        draw(["Open it", "open it"], "another", 1, random.Random(0))
+
+
+def test_the_share_and_its_interval_are_those_of_pairs_by_clip():
+    summarise = runpy.run_path(str(INSTRUCTIONS))["summarise"]
+    differences = torch.tensor([[1.0, 2.0], [3.0, -1.0], [-2.0, -4.0], [5.0, 1.0]] * 25)
+    values = summarise(differences, seed=0)
+    assert values["right_is_likelier"] == 0.625 and (values["clips"], values["pairs"]) == (100, 200)
+    assert values["mean_difference_bits"] == pytest.approx(0.625)
+    # Shares of clips are 1, 0.5, 0, 1: the standard error of their mean is 0.0415.
+    low, high = values["interval"]
+    assert low == pytest.approx(0.625 - 1.96 * 0.0415, abs=0.015) and high == pytest.approx(
+        0.625 + 1.96 * 0.0415, abs=0.015
+    )
+
+
+def test_likelihoods_under_instructions_are_measured_by_a_command(manifest, tmp_path, monkeypatch):
+    checkpoint = save_tiny_pipeline(tmp_path / "pipeline")
+    flags = ["--data", manifest, "--split", "test", "--num_frames", 5, "--num_wrong", 2, "--num_clips", 3]
+    command = [
+        sys.executable,
+        INSTRUCTIONS,
+        "--checkpoint",
+        checkpoint,
+        *flags,
+        "--output_file",
+        tmp_path / "out.json",
+    ]
+    finished = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["another, whole clip"]["pairs"] == result["verb, after the first latent frame"]["pairs"] == 6
+    assert result["bits_of_a_clip"] > 0 and finished.stdout.count("chance: 50 %") == 4

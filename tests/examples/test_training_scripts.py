@@ -415,6 +415,16 @@ def test_the_perceptual_loss_reads_the_named_files(pipeline_folder, tmp_path):
     assert all(loss != 0 for loss in losses) and values["loss"] == pytest.approx(sum(losses), rel=1e-5)
 
 
+def test_a_frozen_encoder_keeps_its_weights_and_the_decoder_moves(pipeline_folder, tmp_path):
+    arguments = ["--pretrained_vae", pipeline_folder / "vae", "--freeze_encoder", "--output_dir", tmp_path]
+    run_script(TRAIN_TOKENIZER, *TINY_RUN, *arguments, "--adversarial_weight", 0.1, "--discriminator_channels", 4)
+    before, after = (
+        AutoencoderVideoAR.from_pretrained(folder / "vae").state_dict() for folder in (pipeline_folder, tmp_path)
+    )
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"decoder"}
+
+
 @pytest.mark.parametrize("script", [TRAIN_TOKENIZER, TRAIN_TEXT_TO_VIDEO, TRAIN_LORA], ids=lambda script: script.stem)
 def test_every_script_trains_in_bfloat16(script, pipeline_folder, tmp_path):
     models = ["--pretrained_pipeline", pipeline_folder]
@@ -478,6 +488,10 @@ def test_flags_that_do_not_go_together_are_refused(pipeline_folder):
         parse(TRAIN_TOKENIZER)
     with pytest.raises(ValueError, match="adaptive"):
         parse(TRAIN_TOKENIZER, "--pretrained_vae", "v", "--fsdp", "--adversarial_weight_mode", "adaptive")
+    with pytest.raises(ValueError, match="--freeze_encoder"):
+        parse(TRAIN_TOKENIZER, "--vae_config", TRAIN_TOKENIZER.parent / "configs" / "vae.json", "--freeze_encoder")
+    with pytest.raises(ValueError, match="--perceptual_frames"):
+        parse(TRAIN_TOKENIZER, "--pretrained_vae", "v", "--perceptual_weight", 0, "--perceptual_frames", 2)
     with pytest.raises(ValueError, match="--vae"):
         parse(TRAIN_TEXT_TO_VIDEO, "--transformer_config", "L")
     with pytest.raises(ValueError, match="--transformer_config"):

@@ -126,6 +126,22 @@ def test_every_term_has_gradients(vae, video, perceptual, discriminator):
         assert gradient.abs().sum() > 0, name
 
 
+def test_the_perceptual_term_of_drawn_frames_is_that_of_all_on_average(vae, video, perceptual):
+    terms = []
+    for seed in range(400):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            terms.append(
+                generator_step(vae, video, SCHEDULE, replace(OBJECTIVE, perceptual_frames=2), perceptual).terms
+            )
+    values = torch.stack([term["perceptual"] for term in terms])
+    with torch.no_grad():
+        whole = generator_step(vae, video, SCHEDULE, OBJECTIVE, perceptual).terms["perceptual"]
+    assert values.unique().numel() > 1
+    # The mean of 400 draws is within five of its standard errors.
+    assert abs(values.mean() - whole) < 5 * values.std() / 20
+
+
 def test_scales_are_dropped_in_the_asked_share_of_clips(vae, video):
     objective = TokenizerObjective(scale_drop_probability=1.0)
     torch.manual_seed(0)

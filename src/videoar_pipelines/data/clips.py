@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ..utils.video_io import VideoReader, levels_to_video, load_image
+from ..utils.video_io import CENTRE, Crop, VideoReader, levels_to_video, load_image
 from .buckets import BatchRequest, Bucket, random_state
 from .manifest import MediaTable
 
@@ -97,7 +97,11 @@ class ClipSettings:
             repeated, and a model would learn to stand still.
         frame_stride (`int`, defaults to 1): Without `fps`, take every so many-th frame.
         clip_start (`str`, defaults to `"random"`): `"random"`, another part of the video in every epoch; or `"center"`.
-        seed (`int`, defaults to 0): Of random starts.
+        seed (`int`, defaults to 0): Of all that is random.
+        random_crop (`float`, *optional*):
+            Cut every clip at another place after resizing it by a factor between 1 and so much, drawn evenly. The centre of the
+            smallest picture that covers the size if `None`.
+        random_flip (`bool`, defaults to `False`): Exchange left and right in every second clip.
     """
 
     num_frames: int
@@ -106,6 +110,8 @@ class ClipSettings:
     frame_stride: int = 1
     clip_start: str = "random"
     seed: int = 0
+    random_crop: float | None = None
+    random_flip: bool = False
 
     def __post_init__(self):
         for name in ("num_frames", "frame_stride"):
@@ -117,6 +123,10 @@ class ClipSettings:
             raise ValueError(f"`fps` ({self.fps}) and `frame_stride` ({self.frame_stride}) exclude each other.")
         if self.clip_start not in CLIP_STARTS:
             raise ValueError(f"`clip_start` is {self.clip_start!r}: pass one of {', '.join(CLIP_STARTS)}.")
+        if self.random_crop is not None and not 1 <= self.random_crop < float("inf"):
+            raise ValueError(
+                f"`random_crop` is the largest zoom, at least 1, but is {self.random_crop}: 1.5 keeps two thirds of a side."
+            )
         if not self.sizes or min(map(min, self.sizes)) < 1:
             raise ValueError(f"`sizes` must be heights and widths of at least 1 pixel, but are {self.sizes}.")
 
@@ -149,6 +159,16 @@ class ClipSettings:
         if self.clip_start == "center":
             return latest // 2
         return int(random_state(self.seed, "start", row, draw).randint(latest + 1))
+
+    def choose_crop(self, row: int, draw: int) -> Crop:
+        """How a clip is cut; a pure function of the seed, the row and the draw, see [`~choose_start`]."""
+        if self.random_crop is None and not self.random_flip:
+            return CENTRE
+        zoom, top, left, coin = random_state(self.seed, "crop", row, draw).random_sample(4).tolist()
+        is_mirrored = self.random_flip and coin < 0.5
+        if self.random_crop is None:
+            return Crop(is_mirrored=is_mirrored)
+        return Crop(1 + zoom * (self.random_crop - 1), (top, left), is_mirrored)
 
 
 @contextlib.contextmanager
@@ -287,7 +307,8 @@ class MediaClips:
         try:
             with open_media(self.files[row]) as source:
                 if self.is_image[row]:
-                    return load_image(source, bucket.height, bucket.width)[None]
+                    crop = self.settings.choose_crop(row, draw)
+                    return load_image(source, bucket.height, bucket.width, crop)[None]
                 return self._read_video(source, row, draw, bucket)
         except UnreadableClipError:
             raise
@@ -298,15 +319,16 @@ class MediaClips:
         settings = self.settings
         sampling = (bucket.height, bucket.width, settings.fps, settings.frame_stride)
         num_frames = 1 if bucket.is_image else settings.num_frames
+        crop = settings.choose_crop(row, draw)
         with VideoReader(source, num_threads=1) as reader:
             start = settings.choose_start(reader.num_frames, reader.fps, row, draw)
             try:
-                return reader.read(num_frames, *sampling, start_frame=start)
+                return reader.read(num_frames, *sampling, start_frame=start, crop=crop)
             except ValueError:
                 if start == 0:
                     raise
                 # Headers may claim more frames than there are: a video is too short only if its beginning is.
-                return reader.read(num_frames, *sampling, start_frame=0)
+                return reader.read(num_frames, *sampling, start_frame=0, crop=crop)
 
     def collate(self, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
         """Clips of one bucket as tensors that are cheap to hand from process to process."""

@@ -166,7 +166,7 @@ def read_manifest(
             )
     if "split" in columns:
         rows = [(line, row) for line, row in rows if isinstance(row, str) or row.get("split") == split]
-    elif holds_out:
+    elif holds_out and split != "test":
         rows = _rows_of_split(rows, file_column, split, path)
     elif split != "train":
         raise ValueError(

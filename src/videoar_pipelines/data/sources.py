@@ -32,14 +32,15 @@ from .token_shards import TokenShards, list_shards
 from .ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "validation", "test")
 
 # Flags that only some kinds of data know; where one is given in vain, the run does not start.
 _FILE_FLAGS = ("buckets", "fps", "frame_stride", "clip_start")
+_CHANGES = ("random_crop", "random_flip")  # of the pictures that training sees
 _FLAGS_OF_KIND = {
     "moving_shapes": (),
-    "manifest": (*_FILE_FLAGS, "file_column", "caption_column", "condition_columns", "data_repeats"),
-    "ucf101": (*_FILE_FLAGS, "ucf101_fold", "data_repeats"),
+    "manifest": (*_FILE_FLAGS, *_CHANGES, "file_column", "caption_column", "condition_columns", "data_repeats"),
+    "ucf101": (*_FILE_FLAGS, *_CHANGES, "ucf101_fold", "data_repeats"),
     "token_shards": ("condition_columns", "data_repeats"),
 }
 _SPECIAL_FLAGS = sorted({flag for flags in _FLAGS_OF_KIND.values() for flag in flags})
@@ -151,6 +152,18 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Resume although files, captions or sizes are others than the checkpoint's; the order of the clips changes.",
     )
+    group.add_argument(
+        "--random_crop",
+        type=float,
+        metavar="ZOOM",
+        help="Resize every training clip by a factor between 1 and ZOOM more than it takes to cover the size, and crop it anywhere.",
+    )
+    group.add_argument(
+        "--random_flip",
+        action="store_true",
+        default=None,
+        help="Exchange left and right in half of the training clips. Not where captions or conditions tell them apart.",
+    )
     group.add_argument("--data_repeats", type=int, help="Take every file so often per epoch (default: 1).")
     group.add_argument("--prefetch_factor", type=int, default=2, help="Batches that each worker reads ahead.")
     group.add_argument(
@@ -179,8 +192,9 @@ def make_batches(
         batch_size (`int`): Clips `B` per batch and rank.
         seed (`int`, defaults to 0): Of the order of the clips and of their first frames.
         split (`str`, defaults to `"train"`):
-            `"train"` or `"validation"`: the held-out combinations of moving shapes; rows of a manifest with that `split`
-            column; UCF-101's test list; shards that were encoded from it.
+            `"train"`, `"validation"` or `"test"`: rows of a manifest with that `split` column, or shards that were encoded from it.
+            `"validation"` of moving shapes are the held-out combinations, and there is no `"test"`; of UCF-101 both are the test
+            list.
         device (`torch.device` or `str`, defaults to `"cpu"`): Of the tensors of a batch.
         rank (`int`, defaults to 0): This process.
         world_size (`int`, defaults to 1): Number of processes. All call this function alike.
@@ -205,6 +219,10 @@ def make_batches(
     kind = find_kind(args.data)
     _check_flags(args, kind)
     if kind == "moving_shapes":
+        if split == "test":
+            raise ValueError(
+                "The moving shapes have no split 'test': ask for 'validation', the held-out combinations."
+            )
         return MovingShapesBatches(
             batch_size,
             args.num_frames,
@@ -225,7 +243,11 @@ def make_batches(
         clips = TokenShards(Path(args.data), vae, scheduler, text_encoder, args.condition_columns or ())
         _check_shards(args, clips, split)
     else:
-        clips = open_clips(args, read_table(args, split), seed, rank=rank, world_size=world_size)
+        table = read_table(args, split)
+        changes = {"random_crop": args.random_crop, "random_flip": bool(args.random_flip)}
+        if split != "train":
+            changes = {}
+        clips = open_clips(args, table, seed, rank=rank, world_size=world_size, **changes)
     plan = BucketPlan(
         clips.is_image,
         clips.size_indices,
@@ -314,6 +336,7 @@ def open_clips(
     rows: Sequence[int] | None = None,
     rank: int = 0,
     world_size: int = 1,
+    **changes: Any,
 ) -> MediaClips:
     """
     The clips that the flags cut out of files.
@@ -321,10 +344,11 @@ def open_clips(
     Args:
         args (`argparse.Namespace`): With the flags of [`add_clip_arguments`].
         table ([`MediaTable`]): The files, see [`read_table`].
-        seed (`int`): Of random starts.
+        seed (`int`): Of all that is random.
         rows (`Sequence[int]`, *optional*): Rows that will be used; all if not given.
         rank (`int`, defaults to 0): This process.
         world_size (`int`, defaults to 1): Number of processes.
+        changes: `random_crop` and `random_flip`, see [`clips.ClipSettings`].
     """
     settings = ClipSettings(
         num_frames=args.num_frames,
@@ -333,6 +357,7 @@ def open_clips(
         frame_stride=1 if args.frame_stride is None else args.frame_stride,
         clip_start=args.clip_start or "random",
         seed=seed,
+        **changes,
     )
     return MediaClips(table, settings, rows, rank, world_size)
 

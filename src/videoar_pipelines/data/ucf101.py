@@ -119,7 +119,7 @@ UCF101_PHRASES = {
 }
 UCF101_LISTS_FOLDER = "ucfTrainTestlist"
 UCF101_VIDEO_FOLDER = "UCF-101"
-_LIST_NAMES = {"train": "trainlist", "validation": "testlist"}
+_LIST_NAMES = {"train": "trainlist", "validation": "testlist", "test": "testlist"}
 
 
 def ucf101_caption(class_name: str) -> str:
@@ -138,7 +138,7 @@ def read_ucf101(root: str, split: str = "train", fold: int = 1) -> MediaTable:
     Args:
         root (`str`):
             Path or URL of a folder with `ucfTrainTestlist/`, and with the class folders either in it or in `UCF-101/`.
-        split (`str`, defaults to `"train"`): `"train"` reads `trainlist`, `"validation"` reads `testlist`.
+        split (`str`, defaults to `"train"`): `"train"` reads `trainlist`, `"validation"` and `"test"` read `testlist`.
         fold (`int`, defaults to 1): Which of the three published pairs of lists.
 
     Returns:

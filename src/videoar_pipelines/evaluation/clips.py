@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_manifest
+from ..data.sources import SPLITS
 from ..data.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 from ..utils.video_io import VideoReader, VideoWriter
 from .protocols import ClipProtocol
@@ -223,7 +224,7 @@ def open_clips(
     Args:
         path (`str` or `Path`): A folder of videos and arrays, a manifest, a folder with UCF-101, or a file of many clips.
         settings ([`ClipProtocol`]): How clips are cut and resized.
-        split (`str`, defaults to `"all"`): `"train"`, `"validation"` or `"all"`, of UCF-101 or of a manifest with that column.
+        split (`str`, defaults to `"all"`): `"train"`, `"validation"`, `"test"` or `"all"`, of UCF-101 or of a manifest with that column.
         num_clips (`int`, *optional*): So many, drawn by the seed; all if not given.
         seed (`int`, defaults to 0): Of the draw and of random starts.
         group_column (`str`, *optional*): Column of a manifest that names the recording a file is of; of a path, its folder.
@@ -312,7 +313,7 @@ def list_files(path: str | Path, split: str = "all", group_column: str | None = 
 
 
 def _list_manifest(path: str, split: str, group_column: str | None) -> tuple[list[str], list[str]]:
-    splits, problems, files, groups = ("train", "validation") if split == "all" else (split,), [], [], []
+    splits, problems, files, groups = SPLITS if split == "all" else (split,), [], [], []
     for name in splits:
         try:
             # The column of files stands in for that of captions, which nobody needs here.

@@ -21,7 +21,7 @@ KERNELS = ("bilinear", "bicubic", "area")
 ALIGNMENTS = ("half_pixel", "corner")
 ROUND_TRIPS = ("none", "uint8", "mp4")
 FEATURES = ("logits", "pooled")
-SPLITS = ("train", "validation", "all")
+SPLITS = ("train", "validation", "test", "all")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -110,7 +110,7 @@ class Protocol:
         name (`str`): Of the file.
         title (`str`): What it is, for people.
         data (`str`): Which data the real clips are of; `"any"` if that is the caller's choice.
-        split (`str`): `"train"`, `"validation"` or `"all"`, of the real clips.
+        split (`str`): `"train"`, `"validation"`, `"test"` or `"all"`, of the real clips.
         num_real (`int`, *optional*): Real clips, drawn by the seed; all if `None`.
         num_fake (`int`, *optional*): Generated clips, the first ones of a dump; all if `None`.
         clips ([`ClipProtocol`]): Of both sets. Generated clips are taken from their first frame with stride 1.

@@ -162,7 +162,7 @@ def format_scores(protocol: Protocol, results: dict[str, Any]) -> list[str]:
 
 def describe_unit(protocol: Protocol) -> str:
     """What one real clip is: `"real train clips of ucf101"`."""
-    split = {"train": "train ", "validation": "held-out ", "all": ""}[protocol.split]
+    split = {"train": "train ", "validation": "held-out ", "test": "test ", "all": ""}[protocol.split]
     data = "" if protocol.data == "any" else f" of {protocol.data}"
     return f"real {split}clips{data}"
 

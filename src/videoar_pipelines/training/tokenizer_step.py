@@ -35,6 +35,8 @@ class TokenizerObjective:
         reconstruction_loss (`str`, defaults to `"l2"`): Or `"l1"`, on pixels.
         reconstruction_weight (`float`, defaults to 1.0): Of that term.
         perceptual_weight (`float`, defaults to 1.0): Of the perceptual distance.
+        perceptual_frames (`int`, *optional*):
+            How many frames of a clip, drawn anew at every step, that distance looks at: all if `None`. Its expectation stays.
         commitment_weight (`float`, defaults to 0.1): Of the distance from features to their codes.
         entropy_weight (`float`, defaults to 0.0): Of the entropy term, which keeps bits in use.
         scale_drop_probability (`float`, defaults to 0.0): Share of clips without fine scales, see [`random_scale_mask`].
@@ -48,6 +50,7 @@ class TokenizerObjective:
     reconstruction_loss: str = "l2"
     reconstruction_weight: float = 1.0
     perceptual_weight: float = 1.0
+    perceptual_frames: int | None = None
     commitment_weight: float = 0.1
     entropy_weight: float = 0.0
     scale_drop_probability: float = 0.0
@@ -124,6 +127,13 @@ def random_scale_mask(
     return torch.arange(num_scales, device=device) < kept[:, None]
 
 
+def drawn_frames(num_frames: int, num_drawn: int | None) -> list[int]:
+    """Numbers of `num_drawn` different frames in order, by torch's global generator; of all if it is `None` or as many."""
+    if num_drawn is None or num_drawn >= num_frames:
+        return list(range(num_frames))
+    return sorted(torch.randperm(num_frames)[:num_drawn].tolist())
+
+
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[nn.Module]:
     """A model through which gradients pass without reaching its weights."""
@@ -164,7 +174,10 @@ def generator_step(
         scale_mask = random_scale_mask(len(video), len(scale_schedule), objective.scale_drop_probability, video.device)
     output = vae(video, scale_schedule, scale_mask)
     reconstruction = output.sample.float()
-    perceptual_distance = perceptual(video, output.sample) if perceptual else torch.zeros((), device=video.device)
+    perceptual_distance = torch.zeros((), device=video.device)
+    if perceptual is not None:
+        frames = drawn_frames(video.shape[2], objective.perceptual_frames)
+        perceptual_distance = perceptual(video[:, :, frames], output.sample[:, :, frames])
 
     # 2. Terms on pixels and on features
     distance = RECONSTRUCTION_LOSSES[objective.reconstruction_loss]

@@ -252,7 +252,7 @@ def held_out_tokenizer_loss(
     Returns:
         `dict[str, float]`: `loss`, and its terms `loss/reconstruction`, `loss/perceptual`, …, weighted; means over the clips.
     """
-    objective = replace(objective, scale_drop_probability=0.0)
+    objective = replace(objective, scale_drop_probability=0.0, perceptual_frames=None)
     results, was_training = [], vae.training
     vae.train()  # the terms on features exist in training mode only; nothing in the model is random or keeps statistics
     try:

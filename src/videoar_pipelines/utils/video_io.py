@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -287,6 +287,35 @@ def save_contact_sheet(
         sheet.save(temporary_path, format="PNG")
 
 
+class Crop(NamedTuple):
+    """
+    How a picture is cut to a size.
+
+    Args:
+        zoom (`float`, defaults to 1.0): It is resized until it covers so many times the size, so that `1 / zoom` of it is kept.
+        place (`tuple[float, float]`, defaults to the centre): From 0, the top and the left, to 1.
+        is_mirrored (`bool`, defaults to `False`): Left and right exchanged.
+    """
+
+    zoom: float = 1.0
+    place: tuple[float, float] = (0.5, 0.5)
+    is_mirrored: bool = False
+
+    def covering_size(self, size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+        """The smallest size of the proportions of `size` that covers `(height, width)`, times the zoom."""
+        scale = self.zoom * max(height / size[0], width / size[1])
+        return max(height, round(size[0] * scale)), max(width, round(size[1] * scale))
+
+    def cut(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """`(height, width, 3)` of an image that covers it."""
+        top, left = (int(share * (side - kept)) for share, side, kept in zip(self.place, image.shape, (height, width)))
+        cut = image[top : top + height, left : left + width]
+        return cut[:, ::-1] if self.is_mirrored else cut
+
+
+CENTRE = Crop()
+
+
 class VideoReader:
     """
     Reads clips from a video. Only what is asked for is decoded: the reader seeks to the clip.
@@ -390,6 +419,7 @@ class VideoReader:
         fps: float | None = None,
         frame_stride: int = 1,
         start_frame: int = 0,
+        crop: Crop = CENTRE,
     ) -> np.ndarray:
         """
         Read a clip.
@@ -403,6 +433,7 @@ class VideoReader:
             fps: Frames per second to sample at: the frame nearest to each moment is taken.
             frame_stride: Without `fps`, take every so many-th frame.
             start_frame: First frame of the clip, counted from the beginning of the video at its average frame rate.
+            crop: With `height` and `width`, how frames are cut.
 
         Returns:
             `np.ndarray`: `(F, H, W, 3)`, `uint8`.
@@ -415,7 +446,7 @@ class VideoReader:
         else:
             frames = _sample_at(frames, self.fps, fps)
         with self._naming_the_video():
-            images = [self._to_image(frame, height, width) for frame in itertools.islice(frames, num_frames)]
+            images = [self._to_image(frame, height, width, crop) for frame in itertools.islice(frames, num_frames)]
         if len(images) < (num_frames or 1):
             rate = "" if fps is None else f" at {fps} frames per second"
             rate += "" if frame_stride == 1 else f" with `frame_stride` {frame_stride}"
@@ -459,13 +490,15 @@ class VideoReader:
         size = (frame.height, round(frame.width * pixel_aspect))
         return size if frame.rotation % 180 == 0 else size[::-1]
 
-    def _to_image(self, frame: av.VideoFrame, height: int | None, width: int | None) -> np.ndarray:
+    def _to_image(
+        self, frame: av.VideoFrame, height: int | None, width: int | None, crop: Crop = CENTRE
+    ) -> np.ndarray:
         if frame.is_corrupt:
             raise ValueError(f"`path` {self.name!r} has damaged frames. Check that the file is complete.")
         quarter_turns = frame.rotation // 90
         if height is None:
             return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
-        covering_size = _covering_size(self._displayed_size(frame), height, width)
+        covering_size = crop.covering_size(self._displayed_size(frame), height, width)
         _check_num_pixels(f"`path` {self.name!r}", *covering_size)
         stored_height, stored_width = covering_size if quarter_turns % 2 == 0 else covering_size[::-1]
         image = frame.to_ndarray(
@@ -475,7 +508,7 @@ class VideoReader:
             interpolation="BICUBIC",
             threads=self.num_threads,
         )
-        return _crop_centre(np.rot90(image, quarter_turns), height, width)
+        return crop.cut(np.rot90(image, quarter_turns), height, width)
 
 
 def load_video(
@@ -509,14 +542,15 @@ def load_video(
         return levels_to_video(torch.from_numpy(frames)), float(fps or reader.fps)
 
 
-def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) -> np.ndarray:
+def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int, crop: Crop = CENTRE) -> np.ndarray:
     """
-    Read an image, upright as its EXIF data says, resized until it covers the given size and cropped in the centre.
+    Read an image, upright as its EXIF data says, resized until it covers the given size and cropped.
 
     Args:
         source: A path, or a binary file; anything Pillow reads with 8 bits per channel.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
+        crop: How it is cut: in the centre by default.
 
     Returns:
         `np.ndarray`: `(H, W, 3)`, `uint8`. Transparency is dropped.
@@ -527,7 +561,7 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
             # Before they are decoded; a picture may lie on its side.
             _check_num_pixels(f"`source` {name!r}", image.height, image.width)
             for stored_size in (image.size, image.size[::-1]):
-                covering_size = _covering_size(stored_size, height, width)
+                covering_size = crop.covering_size(stored_size, height, width)
                 _check_num_pixels(f"`source` {name!r}, to cover {height}x{width},", *covering_size)
             image = _to_rgb(ImageOps.exif_transpose(image), f"`source` {name!r}")
     except (FileNotFoundError, PermissionError, IsADirectoryError):
@@ -536,9 +570,9 @@ def load_image(source: str | os.PathLike | BinaryIO, height: int, width: int) ->
         raise ValueError(
             f"`source` {name!r} cannot be read as an image: {error}. Check that the file is complete."
         ) from error
-    covering_height, covering_width = _covering_size((image.height, image.width), height, width)
+    covering_height, covering_width = crop.covering_size((image.height, image.width), height, width)
     image = image.resize((covering_width, covering_height), Image.Resampling.BICUBIC)
-    return _crop_centre(np.asarray(image), height, width)
+    return crop.cut(np.asarray(image), height, width)
 
 
 def _name_of(source: str | os.PathLike | BinaryIO) -> str:
@@ -563,14 +597,3 @@ def _sample_at(frames: Iterator[av.VideoFrame], source_fps: float, fps: float) -
     while previous is not None and count / fps < times[1] - start_time + 0.5 / source_fps:
         yield previous
         count += 1
-
-
-def _covering_size(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """The smallest size of the proportions of `size` that covers `(height, width)`."""
-    scale = max(height / size[0], width / size[1])
-    return max(height, round(size[0] * scale)), max(width, round(size[1] * scale))
-
-
-def _crop_centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
