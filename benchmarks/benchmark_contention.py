@@ -123,7 +123,17 @@ def main(args):
     if args.only_time_calls:
         print(json.dumps(time_calls(args)))
         return
-    rows = []
+    results = {
+        "machine": {
+            "processors": os.cpu_count(),
+            "niceness": os.nice(0),
+            "load before": os.getloadavg()[0],
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "torch": torch.__version__,
+        },
+        "settings": {"num_frames": args.num_frames, "repeats": args.repeats, "warm_ups": args.warm_ups},
+        "rows": [],
+    }
     calm_medians = {}
     for num_busy in sorted(args.busy):
         for way in args.ways:
@@ -132,7 +142,7 @@ def main(args):
             median, worst = statistics.median(result["seconds"]), max(result["seconds"])
             if num_busy == 0:
                 calm_medians[way] = median
-            rows.append(
+            results["rows"].append(
                 {
                     "way": way,
                     "busy": num_busy,
@@ -142,16 +152,8 @@ def main(args):
                     "x calm": worst / calm_medians[way] if way in calm_medians else None,
                 }
             )
-    print_table(rows)
-    machine = {
-        "processors": os.cpu_count(),
-        "niceness": os.nice(0),
-        "load before": os.getloadavg()[0],
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-    }
-    settings = {"num_frames": args.num_frames, "repeats": args.repeats, "warm_ups": args.warm_ups}
-    write_json(args.output, {"machine": machine, "settings": settings, "rows": rows})
+            write_json(args.output, results)  # what was measured stays, whatever ends the rest
+    print_table(results["rows"])
 
 
 if __name__ == "__main__":
