@@ -66,8 +66,17 @@ def shorten(match):
 
 
 def shared_arguments(package):
-    """The table `ARGUMENTS` of `pipelines/call_arguments.py`."""
-    return ast.literal_eval(str(package["pipelines.call_arguments.ARGUMENTS"].value))
+    """The tables `ARGUMENTS` of both families of pipelines, made of texts that stand above them."""
+    shared = {}
+    for path in ("pipelines.call_arguments", "pipelines.infinitystar.pipeline_infinitystar"):
+        module, names = package[path], {}
+        for node in ast.parse(module.filepath.read_text(encoding="utf-8")).body:
+            target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+            if target == "ARGUMENTS" or re.fullmatch(r"_[A-Z_]+", target):
+                code = compile(ast.Expression(node.value), path, "eval")
+                names[target] = eval(code, {"__builtins__": {}}, names)
+        shared |= names["ARGUMENTS"]
+    return shared
 
 
 def convert(text, item, paths, shared):

@@ -158,11 +158,12 @@ def api_index():
 @functools.cache
 def public_classes():
     """The table of the package, name to module."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
-    return next(
-        ast.literal_eval(node.value) for node in assignments if ast.unparse(node.targets[0]) == "_PUBLIC_CLASSES"
-    )
+    tree, names = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")), {}
+    for node in tree.body:
+        target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+        if target in ("_SAVED_CLASSES", "_PUBLIC_CLASSES"):
+            names[target] = eval(compile(ast.Expression(node.value), target, "eval"), {"__builtins__": {}}, names)
+    return names["_PUBLIC_CLASSES"]
 
 
 # 3. The text of a page
