@@ -370,6 +370,8 @@ def test_broken_folders_of_a_pipeline(tmp_path):
     make_tiny_pipeline().save_pretrained(whole)
     ours = [path.relative_to(whole) for path in sorted(whole.rglob("*.*")) if "text_encoder" not in str(path.parent)]
     ours = [path for path in ours if "tokenizer" not in str(path.parent)]  # the library of these has errors of its own
+    # What is read by other loaders than this one, or by people.
+    ours = [path for path in ours if path.suffix not in (".py", ".md") and path.name != "modular_config.json"]
     for number in range(24):
         folder = tmp_path / f"broken{number}"
         shutil.copytree(whole, folder)

@@ -117,8 +117,8 @@ def test_a_killed_run_continues_with_the_same_files(commands, by_one_process, tm
     def killed_while_writing():
         original, written = SampleFolder._write, []
 
-        def write(folder, frames, path):
-            original(folder, frames, path)
+        def write(folder, frames, path, prompt):
+            original(folder, frames, path, prompt)
             written.append(path)
             if len(written) == 3:
                 path.rename(folder.folder / ".unfinished" / path.name)  # written, but not yet in its place

@@ -50,7 +50,9 @@ def convolve(
     one frame gets what it gets among many.
     """
     is_left_out = len(frames) == 1 and frames[0].numel() <= 20480 and weight.shape[-1] > 1
-    if is_left_out and frames.device.type == "cpu" and frames.dtype == torch.float32 and _has_onednn():
+    is_left_out = is_left_out and frames.device.type == "cpu" and frames.dtype == torch.float32
+    # A compiler chooses its own way, and cannot trace the question.
+    if is_left_out and not torch.compiler.is_compiling() and _has_onednn():
         return torch.mkldnn_convolution(frames, weight, bias, padding, stride, dilation=(1, 1), groups=1)
     return F.conv2d(frames, weight, bias, stride, padding)
 
