@@ -158,12 +158,14 @@ def api_index():
 @functools.cache
 def public_classes():
     """The table of the package, name to module."""
-    tree, names = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")), {}
-    for node in tree.body:
-        target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
-        if target in ("_SAVED_CLASSES", "_PUBLIC_CLASSES"):
-            names[target] = eval(compile(ast.Expression(node.value), target, "eval"), {"__builtins__": {}}, names)
-    return names["_PUBLIC_CLASSES"]
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    tables = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("_SAVED_CLASSES", "_PUBLIC_CLASSES")
+    ]
+    literals = [ast.literal_eval(node) for table in tables for node in ast.walk(table) if isinstance(node, ast.Dict)]
+    return {name: module for literal in literals for name, module in literal.items()}
 
 
 # 3. The text of a page

@@ -244,9 +244,8 @@ def make_batches(
         _check_shards(args, clips, split)
     else:
         table = read_table(args, split)
-        changes = {"random_crop": args.random_crop, "random_flip": bool(args.random_flip)}
-        if split != "train":
-            changes = {}
+        is_training = split == "train"
+        changes = {"random_crop": args.random_crop, "random_flip": bool(args.random_flip)} if is_training else {}
         clips = open_clips(args, table, seed, rank=rank, world_size=world_size, **changes)
     plan = BucketPlan(
         clips.is_image,

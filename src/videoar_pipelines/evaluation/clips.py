@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_manifest
 from ..data.sources import SPLITS
 from ..data.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
-from ..utils.video_io import VideoReader, VideoWriter
+from ..utils.video_io import CENTRE, VideoReader, VideoWriter
 from .protocols import ClipProtocol
 
 
@@ -86,8 +86,7 @@ def fit_frames(video: torch.Tensor, settings: ClipProtocol) -> torch.Tensor:
     height, width = settings.height, settings.width
     if settings.fit == "squash":
         return resize_frames(video, height, width, settings.kernel, settings.antialias)
-    scale = max(height / video.shape[-2], width / video.shape[-1])
-    covering = (max(height, round(video.shape[-2] * scale)), max(width, round(video.shape[-1] * scale)))
+    covering = CENTRE.covering_size(video.shape[-2:], height, width)
     video = resize_frames(video, *covering, settings.kernel, settings.antialias)
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     return video[..., top : top + height, left : left + width]

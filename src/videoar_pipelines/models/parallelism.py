@@ -1,17 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Transformers that processes share, by diffusers' `enable_parallelism`: what goes with it and what does not. How a model is divided is
-in its `_tp_plan` (weights) and `_cp_plan` (sequences).
+Transformers that processes share, by diffusers' `enable_parallelism`: how weights are divided (`_tp_plan`), what goes with it and
+what does not. How sequences are divided is in the `_cp_plan` of a model.
 """
 
 import torch
 from diffusers import ContextParallelConfig, ParallelConfig, TensorParallelConfig
+from diffusers.hooks.tensor_parallel import PackedColwiseParallel
 
 
 class ParallelTransformerMixin:
     """
-    Of a transformer with a `_tp_plan` and a `_cp_plan`. Before `ModelMixin` among the bases of a class.
+    Of a transformer whose `blocks` have `attn` and `ff`, and with a `_cp_plan`. Before `ModelMixin` among the bases of a class.
 
     With tensor parallelism a process has whole heads, its part of the SwiGLU, and the keys and values of its heads in the cache;
     embedders, norms and the head of the bits are on every process:
@@ -20,6 +21,16 @@ class ParallelTransformerMixin:
 
     Every process then makes the same calls with the same inputs, and gets the same logits.
     """
+
+    # Whole heads, and both halves of the SwiGLU alike. What is not named here is on every process.
+    _tp_plan = {
+        "blocks.*.attn.to_q": "colwise",
+        "blocks.*.attn.to_k": "colwise",
+        "blocks.*.attn.to_v": "colwise",
+        "blocks.*.attn.to_out.0": "rowwise",
+        "blocks.*.ff.net.0.proj": PackedColwiseParallel([1, 1]),
+        "blocks.*.ff.net.2": "rowwise",
+    }
 
     @property
     def tensor_parallel_degree(self) -> int:

@@ -14,7 +14,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks.tensor_parallel import PackedColwiseParallel
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
@@ -265,16 +264,6 @@ class InfinityStarTransformer3DModel(
         },
         "blocks.0": {"hidden_states": ContextParallelInput(split_dim=1, expected_dims=3)},
         "norm_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
-    }
-
-    # Whole heads, and both halves of the SwiGLU alike. What is not named here is on every process.
-    _tp_plan = {
-        "blocks.*.attn.to_q": "colwise",
-        "blocks.*.attn.to_k": "colwise",
-        "blocks.*.attn.to_v": "colwise",
-        "blocks.*.attn.to_out.0": "rowwise",
-        "blocks.*.ff.net.0.proj": PackedColwiseParallel([1, 1]),
-        "blocks.*.ff.net.2": "rowwise",
     }
 
     @register_to_config

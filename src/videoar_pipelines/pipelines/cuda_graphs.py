@@ -10,6 +10,7 @@ and on how much of the cache is filled, and both repeat, from call to call and, 
 """
 
 import collections
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -244,30 +245,37 @@ class CUDAGraphRunner(EagerRunner):
     ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
         if latents.shape[2] > 1 or not _can_be_recorded(vae):
             return super().decode_chunk(vae, latents, state)
-        latents = latents.to(vae.dtype)
-        chunk_shape = (len(latents), *latents.shape[-2:])
-
-        def decode(latents: torch.Tensor, past: _Past) -> tuple[torch.Tensor, _Past]:
-            sample, new_state = vae.decode_chunk(latents, _as_state(past, chunk_shape), return_dict=False)
-            return sample, new_state.tiles[0]
-
-        (sample, future), _ = self.decoder.run(vae, weight_addresses(vae.decoder), decode, latents, _as_past(state))
-        return sample, _as_state(future, chunk_shape)
+        run_eagerly = functools.partial(super().decode_chunk, vae)
+        key = weight_addresses(vae.decoder)
+        return self._run_chunk(self.decoder, key, vae, run_eagerly, latents.to(vae.dtype), state)
 
     def encode_chunk(
         self, vae: AutoencoderVideoAR, video: torch.Tensor, state: AutoencoderVideoARState | None
     ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
         if video.shape[2] > vae.temporal_compression_ratio or not _can_be_recorded(vae):
             return super().encode_chunk(vae, video, state)
-        chunk_shape = (len(video), *video.shape[-2:])
-
-        def encode(video: torch.Tensor, past: _Past) -> tuple[torch.Tensor, _Past]:
-            features, new_state = vae.encode_chunk(video, _as_state(past, chunk_shape), return_dict=False)
-            return features, new_state.tiles[0]
-
+        run_eagerly = functools.partial(super().encode_chunk, vae)
         key = ("encode", weight_addresses(vae.encoder))
-        (features, future), _ = self.refinement.run(vae, key, encode, video, _as_past(state))
-        return features, _as_state(future, chunk_shape)
+        return self._run_chunk(self.refinement, key, vae, run_eagerly, video, state)
+
+    @staticmethod
+    def _run_chunk(
+        recorder: CUDAGraphRecorder,
+        key: Hashable,
+        vae: AutoencoderVideoAR,
+        run_eagerly: Callable,
+        chunk: torch.Tensor,
+        state: AutoencoderVideoARState | None,
+    ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
+        """Runs a half of the tokenizer for one chunk as a graph: its output, and its state after it."""
+        chunk_shape = (len(chunk), *chunk.shape[-2:])
+
+        def run(chunk: torch.Tensor, past: _Past) -> tuple[torch.Tensor, _Past]:
+            output, new_state = run_eagerly(chunk, _as_state(past, chunk_shape))
+            return output, new_state.tiles[0]
+
+        (output, future), _ = recorder.run(vae, key, run, chunk, _as_past(state))
+        return output, _as_state(future, chunk_shape)
 
     def reencode_chunk(
         self,
@@ -322,9 +330,9 @@ class CUDAGraphsMixin:
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
         Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
-        tokenizer for the single latent frames of a stream and of refinement. The results are those of the same kernels without graphs. The first
-        call with new sizes, a new batch size or text length records its steps, which takes a few times as long as the call
-        itself; later calls with the same replay them.
+        tokenizer for the single latent frames of a stream and of refinement. The results are those of the same kernels without
+        graphs. The first call with new sizes, a new batch size or text length records its steps, which takes a few times as long
+        as the call itself; later calls with the same replay them.
 
         Goes with `transformer.compile_repeated_blocks()` and `transformer.fuse_qkv_projections()`, called before. Call it
         again after a change of the transformer that keeps its place in memory: an attention backend, an adapter or its

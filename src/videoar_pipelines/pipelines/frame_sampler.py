@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
 from ..models.kv_cache import AttentionPart, VideoARKVCache
 from ..models.quantization import MultiScaleMaps, ScaleSchedule, features_to_maps, tokens_per_frame
+from ..models.text_encoding import pad_text
 from ..models.token_layout import FRAME, INDEX, token_blocks, video_token_ids
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingOptions, SamplingStep, VideoARScheduler, draw_uniform_noise
@@ -57,14 +57,14 @@ class PromptStates:
 
     def joined(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Both branches as one batch `(2B, N, C)`, conditional first; the mask is `None` if nothing is padded."""
-        embeds, masks = [self.prompt_embeds], [self.prompt_attention_mask]
+        branches = [(self.prompt_embeds, self.prompt_attention_mask)]
         if self.has_unconditional_branch:
-            embeds.append(self.negative_prompt_embeds.to(self.prompt_embeds.dtype))
-            masks.append(self.negative_prompt_attention_mask)
-        length = max(2, *(item.shape[1] for item in embeds))  # a text of one token would be a graph of its own
-        joined_embeds = torch.cat([F.pad(item, (0, 0, 0, length - item.shape[1])) for item in embeds])
-        joined_mask = torch.cat([F.pad(item, (0, length - item.shape[1])) for item in masks])
-        return joined_embeds, None if bool(joined_mask.all()) else joined_mask
+            negative_embeds = self.negative_prompt_embeds.to(self.prompt_embeds.dtype)
+            branches.append((negative_embeds, self.negative_prompt_attention_mask))
+        # A text of one token would be a graph of its own.
+        length = max(2, *(embeds.shape[1] for embeds, _ in branches))
+        embeds, mask = map(torch.cat, zip(*(pad_text(*branch, length) for branch in branches)))
+        return embeds, None if bool(mask.all()) else mask
 
 
 @dataclass

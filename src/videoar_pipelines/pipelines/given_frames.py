@@ -84,8 +84,9 @@ def resize_to_cover(video: torch.Tensor, height: int, width: int) -> torch.Tenso
     """Pixel frames `(3, F, h, w)`, resized until they cover `height` x `width`, then cropped in the middle."""
     if video.shape[-2:] == (height, width):
         return video
-    scale = max(height / video.shape[-2], width / video.shape[-1])
-    covering_size = (max(height, round(video.shape[-2] * scale)), max(width, round(video.shape[-1] * scale)))
+    from ..utils.video_io import CENTRE  # here, since it needs PyAV
+
+    covering_size = CENTRE.covering_size(video.shape[-2:], height, width)
     resized = torch.nn.functional.interpolate(
         video, size=covering_size, mode="bicubic", align_corners=False, antialias=True
     ).clamp(-1, 1)

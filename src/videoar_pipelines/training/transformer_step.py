@@ -25,7 +25,7 @@ from ..models.quantization import (
     flatten_bits,
     tokens_per_frame,
 )
-from ..models.text_encoding import encode_text, padded_text_length
+from ..models.text_encoding import encode_text, pad_text, padded_text_length
 from ..models.token_layout import sequence_layout
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import VideoARScheduler
@@ -153,8 +153,8 @@ def batch_to_text(
     """
     if "text_states" in batch and not train_text_encoder:
         longest = batch["text_mask"].shape[1]
-        padding = padded_text_length(longest, max(longest, max_sequence_length), length_divisor) - longest
-        return F.pad(batch["text_states"], (0, 0, 0, padding)), F.pad(batch["text_mask"], (0, padding))
+        length = padded_text_length(longest, max(longest, max_sequence_length), length_divisor)
+        return pad_text(batch["text_states"], batch["text_mask"], length)
     with torch.set_grad_enabled(train_text_encoder):
         return encode_text(
             text_tokenizer,

@@ -211,8 +211,8 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
     """
     args = None
     try:
-        use_free_processors()
         if parse_args is None:
+            use_free_processors()
             main()
             return
         try:
@@ -221,6 +221,7 @@ def run_command_line(main: Callable[..., None], parse_args: Callable[[], Any] | 
             if os.environ.get("RANK", "0") != "0":
                 end_in_silence()
             raise
+        use_free_processors()  # takes a moment, which `--help` and mistakes do not need
         main(args)
     except KeyboardInterrupt:
         _exit("interrupted", 128 + 2)

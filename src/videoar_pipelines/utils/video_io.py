@@ -518,9 +518,7 @@ class VideoReader:
         size = (frame.height, round(frame.width * pixel_aspect))
         return size if frame.rotation % 180 == 0 else size[::-1]
 
-    def _to_image(
-        self, frame: av.VideoFrame, height: int | None, width: int | None, crop: Crop = CENTRE
-    ) -> np.ndarray:
+    def _to_image(self, frame: av.VideoFrame, height: int | None, width: int | None, crop: Crop) -> np.ndarray:
         if frame.is_corrupt:
             raise ValueError(f"`path` {self.name!r} has damaged frames. Check that the file is complete.")
         quarter_turns = frame.rotation // 90

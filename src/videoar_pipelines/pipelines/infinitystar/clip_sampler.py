@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from ...models.kv_cache_infinitystar import InfinityStarKVCache
 from ...models.quantization import merge_frames, split_frames
 from ...models.quantization_infinitystar import accumulate_pass, quantize_clip
+from ...models.text_encoding import pad_text
 from ...models.token_layout_infinitystar import InfinityStarPass
 from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import (
@@ -103,12 +103,11 @@ class ClipSampler:
         """A cache whose batch is that of the branches one after the other."""
         length = max(branch.embeds.shape[1] for branch in branches)
         dtype = branches[0].embeds.dtype
-        padding = [length - branch.embeds.shape[1] for branch in branches]
-        embeds = [F.pad(branch.embeds.to(dtype), (0, 0, 0, rows)) for branch, rows in zip(branches, padding)]
-        mask = torch.cat([F.pad(branch.mask, (0, rows)) for branch, rows in zip(branches, padding)])
+        padded = (pad_text(branch.embeds.to(dtype), branch.mask, length) for branch in branches)
+        embeds, mask = map(torch.cat, zip(*padded))
         kv_cache = self.transformer.make_cache()
         self.transformer.encode_text(
-            torch.cat(embeds), kv_cache, None if bool(mask.all()) else mask, attention_kwargs=self.attention_kwargs
+            embeds, kv_cache, None if bool(mask.all()) else mask, attention_kwargs=self.attention_kwargs
         )
         return kv_cache
 
