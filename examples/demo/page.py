@@ -88,11 +88,11 @@ def make_page(videos: LiveVideos) -> gr.Blocks:
             with gr.Column():
                 prompt = gr.Textbox(PROMPTS[0], label="Prompt", max_length=500, elem_id="prompt")
                 with gr.Row():
-                    start_button = gr.Button("Start", variant="primary", min_width=80, elem_id="start")
-                    change_button = gr.Button("Change prompt", min_width=80, elem_id="change")
+                    start_button = gr.Button("Start", variant="primary", size="md", min_width=80, elem_id="start")
+                    change_button = gr.Button("Change prompt", size="md", min_width=80, elem_id="change")
                 with gr.Row():
-                    stop_button = gr.Button("Stop", min_width=80, elem_id="stop")
-                    save_button = gr.Button("Download mp4", min_width=80, elem_id="save")
+                    stop_button = gr.Button("Stop", size="md", min_width=80, elem_id="stop")
+                    save_button = gr.Button("Download mp4", size="md", min_width=80, elem_id="save")
                 image = gr.Image(label="First frame (optional)", sources=["upload", "clipboard"], height=200)
                 # Where it is, unread: gradio would show an error of Pillow's.
                 image.preprocess = lambda payload: None if payload is None else payload.path
