@@ -4,7 +4,8 @@
 # dependencies = ["videoar_pipelines[evaluate]"]
 # ///
 """
-Scores a tokenizer: PSNR, SSIM, LPIPS where weights are given, and rFVD, for every number of scales kept, in one pass.
+Scores a tokenizer: PSNR, SSIM, LPIPS where weights are given, and rFVD, for every number of scales kept, in one pass;
+beside it FVD of the same clips frozen and shuffled.
 
     python examples/evaluation/reconstruction.py --checkpoint runs/tokenizer/pipeline --data data/ucf101 \
         --protocols ucf101-reconstruction-test
@@ -32,6 +33,7 @@ from videoar_pipelines.evaluation.reconstruction import (
     Reconstruction,
     format_reconstructions,
     reconstruct_clips,
+    score_anchors,
     score_reconstructions,
 )
 from videoar_pipelines.evaluation.scoring import describe_protocol, describe_unit
@@ -46,6 +48,7 @@ def parse_args(arguments=None):
         "--data", type=Path, required=True, help="UCF-101, a manifest, or a folder of videos or arrays."
     )
     parser.add_argument("--kept_scales", type=int, nargs="+", help="Numbers of scales to decode from (default: all).")
+    parser.add_argument("--no_anchors", action="store_true", help="Leave out frozen and shuffled clips.")
     add_scoring_arguments(parser, default_protocol="any-17")
     add_perceptual_arguments(parser)
     return parser.parse_args(arguments)
@@ -72,14 +75,16 @@ def score(args, protocol):
     clips = open_real_clips(args, args.data, protocol)
     cache = reconstruct_clips(clips, reconstruction, store)
     scores = score_reconstructions(cache, clips, reconstruction, comparison)
+    anchors = {} if args.no_anchors else score_anchors(clips, store, comparison)
     results = {
         "protocol": protocol.to_dict(),
         "network_sha256": store.extractor.digest,
         "reconstruction": reconstruction.describe(),
         "sets": {"real": clips.describe() | {"left_out": clips.left_out}},
         "kept_scales": scores,
+        "anchors": anchors,
     }
-    return results, format_reconstructions(scores, describe_unit(protocol))
+    return results, format_reconstructions(scores, anchors, describe_unit(protocol))
 
 
 def main(args):

@@ -84,6 +84,7 @@ def test_round_trips():
 def test_alterations():
     video = torch.arange(5.0)[None, :, None, None].expand(3, 5, 2, 2)
     assert alter(video, "frozen", 0)[0, :, 0, 0].tolist() == [0] * 5
+    assert alter(video, "frozen", 0, moving_frames=3)[0, :, 0, 0].tolist() == [0, 1, 2, 2, 2]
     shuffled = alter(video, "shuffled", 0)[0, :, 0, 0].tolist()
     assert sorted(shuffled) == [0, 1, 2, 3, 4] and shuffled != [0, 1, 2, 3, 4]
     assert all(alter(video[:, :2], "shuffled", seed)[0, 0, 0, 0] == 1 for seed in range(20))  # never its own order

@@ -4,10 +4,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.evaluation.tiny_i3d import TinyExtractorNetwork
 from videoar_pipelines.evaluation.clips import open_samples
 from videoar_pipelines.evaluation.features import FeatureExtractor, FeatureStore
+from videoar_pipelines.evaluation.frechet import FeatureStatistics, frechet_distance
 from videoar_pipelines.evaluation.prediction import format_predictions, measure_predictions, score_predictions
 from videoar_pipelines.evaluation.protocols import ClipProtocol, NetworkProtocol, Protocol
 from videoar_pipelines.evaluation.scoring import Comparison
@@ -54,6 +56,15 @@ def test_scores_follow_the_horizon(folders):
     # Every frame is five levels brighter than the one before.
     assert scores["2"]["held_psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=0.1)
     assert scores["8"]["held_psnr"] < scores["4"]["held_psnr"] < scores["2"]["held_psnr"]
+    # The given frames of these predictions are exact, so both are the same picture.
+    assert scores["4"]["frozen_psnr"] == scores["4"]["held_psnr"]
+    video, frozen = (
+        torch.stack([clips[index] for index in range(8)]) for clips in (real, predicted.altered("frozen", 5))
+    )
+    assert (frozen[:, :, 5:] == frozen[:, :, 4:5]).all() and (frozen[:, :, :5] == video[:, :, :5]).all()
+    features = [FeatureStatistics.of(store.extractor(part)["logits"]) for part in (video, frozen)]
+    assert scores["8"]["frozen_fvd"]["value"] == pytest.approx(frechet_distance(*features), rel=1e-3)
+    assert scores["2"]["frozen_fvd"] is None
     lines = format_predictions(scores, "real clips")
     assert "8 real clips, 5 given frame(s)" in lines[0] and "FVD undefined" in lines[1] and len(lines) == 4
 

@@ -16,6 +16,7 @@ from videoar_pipelines.evaluation.reconstruction import (
     Reconstruction,
     format_reconstructions,
     reconstruct_clips,
+    score_anchors,
     score_reconstructions,
 )
 from videoar_pipelines.evaluation.scoring import Comparison
@@ -63,8 +64,14 @@ def test_scores_are_those_of_the_decoded_clips(clips, vae, tmp_path):
             features = [FeatureStatistics.of(store.extractor(part)["logits"]) for part in (video, decoded)]
             assert own["fvd"]["value"] == pytest.approx(frechet_distance(*features), rel=1e-3)
             assert own["num_clips"] == [6, 6] and -1 <= own["ssim"] <= 1
-    lines = format_reconstructions(scores, "real clips")
+
+    anchors = score_anchors(clips, store, COMPARISON)
+    frozen = video[:, :, :1].expand_as(video)
+    features = [FeatureStatistics.of(store.extractor(part)["logits"]) for part in (video, frozen)]
+    assert anchors["frozen"]["fvd"]["value"] == pytest.approx(frechet_distance(*features), rel=1e-3)
+    lines = format_reconstructions(scores, anchors, "real clips")
     assert lines[0] == "reconstruction of 6 real clips" and "2 scale(s) kept: rFVD" in lines[2]
+    assert lines[3].startswith("  the same clips, frozen at their first frame: FVD") and "shuffled" in lines[4]
 
 
 def test_another_tokenizer_is_measured_anew_and_the_same_one_is_not(clips, vae, tmp_path):

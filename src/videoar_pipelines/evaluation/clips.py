@@ -109,16 +109,18 @@ def pass_through(video: torch.Tensor, round_trip: str) -> torch.Tensor:
     return levels / 127.5 - 1
 
 
-def alter(video: torch.Tensor, alteration: str, seed: int) -> torch.Tensor:
+def alter(video: torch.Tensor, alteration: str, seed: int, moving_frames: int = 1) -> torch.Tensor:
     """
-    What a number is anchored with: a clip `(3, F, H, W)` frozen at its first frame, or with its frames in another order.
+    What a number is anchored with: a clip `(3, F, H, W)` that stands still after its first frames, or with its frames in another order.
 
     Args:
         alteration (`str`): `"none"`, `"frozen"` or `"shuffled"`.
         seed (`int`): Of the order, which is never the clip's own.
+        moving_frames (`int`, defaults to 1): Of a frozen clip: how many of its frames are shown before it stands still.
     """
     if alteration == "frozen":
-        return video[:, :1].expand_as(video)
+        shown = torch.arange(video.shape[1]).clamp(max=moving_frames - 1)
+        return video[:, shown]
     if alteration == "shuffled":
         random, order = np.random.RandomState(seed), np.arange(video.shape[1])
         while (order == np.arange(len(order))).all() and len(order) > 1:
@@ -140,7 +142,7 @@ class ClipSet:
         starts (`tuple[int, ...]`): First frame of every clip; of a file with many clips, which of them.
         settings ([`ClipProtocol`]): How clips are cut and resized.
         groups (`tuple[str, ...]`): What every clip was cut from: its recording if the manifest tells it, else its file.
-        alteration (`str`, defaults to `"none"`): See [`alter`].
+        alteration (`str`, defaults to `"none"`), moving_frames (`int`, defaults to 1): See [`alter`].
         left_out (`int`, defaults to 0): Files that are too short for a clip.
     """
 
@@ -149,6 +151,7 @@ class ClipSet:
     settings: ClipProtocol
     groups: tuple[str, ...]
     alteration: str = "none"
+    moving_frames: int = 1
     left_out: int = 0
 
     def __len__(self) -> int:
@@ -160,7 +163,7 @@ class ClipSet:
         video = torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2).float()
         video = video / 127.5 - 1 if frames.dtype == np.uint8 else video * 2 - 1
         video = pass_through(fit_frames(video, self.settings), self.settings.round_trip)
-        return alter(video, self.alteration, seed=index)
+        return alter(video, self.alteration, seed=index, moving_frames=self.moving_frames)
 
     def select(self, indices: Sequence[int]) -> "ClipSet":
         """Some of the clips, in the given order."""
@@ -169,8 +172,9 @@ class ClipSet:
         }
         return dataclasses.replace(self, **picked)
 
-    def altered(self, alteration: str) -> "ClipSet":
-        return dataclasses.replace(self, alteration=alteration)
+    def altered(self, alteration: str, moving_frames: int = 1) -> "ClipSet":
+        """The same clips, altered as in [`alter`]."""
+        return dataclasses.replace(self, alteration=alteration, moving_frames=moving_frames)
 
     def describe(self) -> dict[str, Any]:
         """What decides the clips, for results and for the names of caches. A folder may move, its files may not change."""
@@ -183,7 +187,9 @@ class ClipSet:
             "num_clips": len(self),
             "files_sha256": digest.hexdigest(),
             "clips": dataclasses.asdict(self.settings),
-            "alteration": self.alteration,
+            "alteration": self.alteration
+            if self.moving_frames == 1
+            else f"{self.alteration} after {self.moving_frames} frames",
         }
 
 

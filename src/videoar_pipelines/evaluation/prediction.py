@@ -4,7 +4,8 @@
 Prediction of frames: a model was given the first frames of real clips, and its continuations are scored per horizon.
 
 At the horizon `h`, FVD and KVD are of the first `given + h` frames of both sets, and PSNR, SSIM and LPIPS are of the predicted frame
-`h` against the true one and of all predicted frames up to it. What holding the last given frame would score is beside them.
+`h` against the true one and of all predicted frames up to it. What holding the last given frame would score is beside them: the true
+frame, and for the FVD too that of the predictions, which has gone through the tokenizer.
 
 Letters used in shapes: `N` clips, `F` pixel frames.
 """
@@ -64,10 +65,11 @@ def measure_predictions(
     perceptual_name: str | None = None,
 ) -> ChunkedCache:
     """
-    Errors of every frame against the true one, and of the last given frame against it.
+    Errors of every frame against the true one, and of the last given frame against it, the true one and the one of the predictions.
 
     Returns:
-        [`ChunkedCache`]: `squared_error`, `ssim` and perhaps `lpips`, and `held_squared_error`, all of shape `(N, F)`.
+        [`ChunkedCache`]: `squared_error`, `ssim` and perhaps `lpips`, `held_squared_error` and `frozen_squared_error` (of the true
+        frame held, and of the predictions frozen after the given frames), all of shape `(N, F)`.
     """
     check_pairs(real, predictions)
     description = {
@@ -75,6 +77,7 @@ def measure_predictions(
         "predictions": predictions.describe(),
         "given_frames": given_frames,
         "perceptual": perceptual_name,
+        "anchors": ["held", "frozen"],
     }
     cache = ChunkedCache(store.cache_root, description, len(real))
     missing = cache.missing(store.rank, store.world_size)
@@ -82,9 +85,14 @@ def measure_predictions(
         pairs = _Pairs(real, predictions, list(cache.rows_of(chunk)))
         parts = []
         for video, predicted in DataLoader(pairs, batch_size=store.batch_size, num_workers=store.num_workers):
-            held = video[:, :, given_frames - 1 : given_frames].expand_as(video)
-            held_error = (video - held).square().mean(dim=(1, 3, 4)) / 4
-            parts.append(frame_errors(video, predicted, perceptual) | {"held_squared_error": held_error})
+            anchors = {
+                f"{name}_squared_error": (video - shown[:, :, given_frames - 1 : given_frames])
+                .square()
+                .mean((1, 3, 4))
+                / 4
+                for name, shown in (("held", video), ("frozen", predicted))
+            }
+            parts.append(frame_errors(video, predicted, perceptual) | anchors)
         cache.write(chunk, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})
     wait_for_all()
     return cache
@@ -111,7 +119,8 @@ def score_predictions(
     Returns:
         `dict[str, Any]`: `given` with the PSNR of the given frames, which is low if the pairs do not belong together; and for
         every horizon, as text, `fvd` and `kvd` (`None` below 9 frames in all, for which I3D has no features), `psnr`, `ssim` and
-        perhaps `lpips` of the frame at it, the same with `mean_` of all predicted frames up to it, and `held_psnr`.
+        perhaps `lpips` of the frame at it, the same with `mean_` of all predicted frames up to it, and the anchors: `held_psnr` of the
+        last given frame, `frozen_psnr` and `frozen_fvd` of the predictions frozen at it.
     """
     if protocol.given_frames == 0:
         raise ValueError(f"The protocol {protocol.name!r} gives no frames: pass one with `given_frames`.")
@@ -120,16 +129,20 @@ def score_predictions(
     scores = {"given": {"num_frames": given, "psnr": mean_psnr(table["squared_error"][:, :given])}}
     for horizon in sorted({*protocol.horizons, longest}):
         frames = given + horizon
-        values = {"num_clips": [len(real), len(predictions)], "fvd": None, "kvd": None}
+        values = {"num_clips": [len(real), len(predictions)], "fvd": None, "kvd": None, "frozen_fvd": None}
         if frames >= MINIMUM_FRAMES:
             short = [_shortened(clips, frames) for clips in (real, predictions)]
-            names = f"real, {frames} frames", f"predictions, {frames} frames"
-            tables = [store.compute(clips, name).table() for clips, name in zip(short, names)]
-            values |= comparison.distances(*tables, list(real.groups), list(predictions.groups), paired=True)
+            short.append(short[1].altered("frozen", given))
+            names = (f"{name}, {frames} frames" for name in ("real", "predictions", "frozen predictions"))
+            true, predicted, frozen = (store.compute(clips, name).table() for clips, name in zip(short, names))
+            groups = list(real.groups), list(predictions.groups)
+            values |= comparison.distances(true, predicted, *groups, paired=True)
+            values["frozen_fvd"] = comparison.distances(true, frozen, *groups, paired=True)["fvd"]
         values |= {
             "psnr": mean_psnr(table["squared_error"][:, frames - 1 : frames]),
             "mean_psnr": mean_psnr(table["squared_error"][:, given:frames]),
             "held_psnr": mean_psnr(table["held_squared_error"][:, frames - 1 : frames]),
+            "frozen_psnr": mean_psnr(table["frozen_squared_error"][:, frames - 1 : frames]),
         }
         for name in ("ssim", "lpips"):
             if name in table:
@@ -151,10 +164,14 @@ def format_predictions(scores: dict[str, Any], unit: str) -> list[str]:
     lines = [f"prediction of {count} {unit}, {given['num_frames']} given frame(s) (PSNR {given['psnr']:.2f} dB)"]
     for horizon, values in horizons.items():
         fvd = values["fvd"]
-        distance = f"FVD {fvd['value']:.2f} [{fvd['low']:.2f}, {fvd['high']:.2f}]" if fvd else "FVD undefined"
+        distance = (
+            f"FVD {fvd['value']:.2f} [{fvd['low']:.2f}, {fvd['high']:.2f}] (frozen {values['frozen_fvd']['value']:.2f})"
+            if fvd
+            else "FVD undefined"
+        )
         lpips = f", LPIPS {values['lpips']:.4f}" if "lpips" in values else ""
         lines.append(
-            f"  after {horizon} frame(s): {distance}, PSNR {values['psnr']:.2f} dB (mean to here {values['mean_psnr']:.2f}, last"
-            f" given frame held {values['held_psnr']:.2f}), SSIM {values['ssim']:.4f}{lpips}"
+            f"  after {horizon} frame(s): {distance}, PSNR {values['psnr']:.2f} dB (mean to here {values['mean_psnr']:.2f}, frozen"
+            f" {values['frozen_psnr']:.2f}, last given frame held {values['held_psnr']:.2f}), SSIM {values['ssim']:.4f}{lpips}"
         )
     return lines

@@ -21,7 +21,7 @@ from .clips import ClipSet, pass_through
 from .features import ChunkedCache, FeatureStore, read_chunks, wait_for_all
 from .frame_errors import PerceptualDistance, frame_errors, mean_psnr, psnr
 from .motion import compare_motion, measure_motion
-from .scoring import Comparison
+from .scoring import ANCHORS, Comparison, describe_distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +130,17 @@ def score_reconstructions(
     return scores
 
 
-def format_reconstructions(scores: dict[str, Any], unit: str) -> list[str]:
-    """A table for people, one line for each number of scales kept."""
+def score_anchors(clips: ClipSet, store: FeatureStore, comparison: Comparison) -> dict[str, Any]:
+    """FVD and KVD of the same clips frozen at their first frame, and with their frames shuffled: what an rFVD is read beside."""
+    real, groups = store.compute(clips, "real").table(), list(clips.groups)
+    return {
+        name: comparison.distances(real, store.compute(clips.altered(name), name).table(), groups, groups, paired=True)
+        for name in ANCHORS
+    }
+
+
+def format_reconstructions(scores: dict[str, Any], anchors: dict[str, Any], unit: str) -> list[str]:
+    """A table for people, one line for each number of scales kept, and for each anchor."""
     lines = []
     for kept, values in scores.items():
         fvd = values["fvd"]
@@ -140,4 +149,7 @@ def format_reconstructions(scores: dict[str, Any], unit: str) -> list[str]:
             f"  {kept} scale(s) kept: rFVD {fvd['value']:.2f} [{fvd['low']:.2f}, {fvd['high']:.2f}], PSNR"
             f" {values['psnr']:.2f} dB (mean of clips {values['psnr_of_clips']:.2f}), SSIM {values['ssim']:.4f}{lpips}"
         )
+    lines += [
+        f"  the same clips, {ANCHORS[name]}: FVD {describe_distance(values)}" for name, values in anchors.items()
+    ]
     return [f"reconstruction of {next(iter(scores.values()))['num_clips'][0]} {unit}", *lines]

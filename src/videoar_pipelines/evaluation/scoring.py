@@ -141,13 +141,15 @@ def format_scores(protocol: Protocol, results: dict[str, Any]) -> list[str]:
     unit, rows = describe_unit(protocol), []
     if "samples" in results:
         scores = results["samples"]
-        title = f"{protocol.name}: FVD {_distance(scores)}, samples against {unit}"
+        title = f"{protocol.name}: FVD {describe_distance(scores)}, samples against {unit}"
         rows += [("for infinitely many clips", _at_infinity(scores["fvd_infinity"]))]
-        rows += [("samples at the floor's number", _distance(scores["at_floor"]))]
+        rows += [("samples at the floor's number", describe_distance(scores["at_floor"]))]
     else:
         title = f"{protocol.name}: {unit} alone"
     for name, scores in results["real_clips"].items():
-        rows += [(f"real, {ANCHORS[name]}" if name in ANCHORS else "real against real (floor)", _distance(scores))]
+        rows += [
+            (f"real, {ANCHORS[name]}" if name in ANCHORS else "real against real (floor)", describe_distance(scores))
+        ]
         if "fvd_infinity" in scores:
             rows += [("floor, infinitely many clips", _at_infinity(scores["fvd_infinity"]))]
     parts = results["real_clips"] | ({"samples": results["samples"]} if "samples" in results else {})
@@ -179,7 +181,8 @@ def describe_protocol(protocol: Protocol, digest: str) -> str:
     )
 
 
-def _distance(scores: dict[str, Any]) -> str:
+def describe_distance(scores: dict[str, Any]) -> str:
+    """FVD with its interval, KVD with its standard error and the numbers of clips, of [`Comparison.distances`]."""
     kvd, error = scores["kvd"]
     first, second = scores["num_clips"]
     return f"{_interval(scores['fvd'])}, KVD {kvd:.3g} +- {error:.1g} ({second} against {first} clips)"
