@@ -35,7 +35,7 @@ from videoar_pipelines.models.kv_cache import VideoARKVCache
 from videoar_pipelines.models.quantization import default_scale_schedule
 from videoar_pipelines.models.token_layout import video_token_ids
 from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRunner, EagerRunner
-from videoar_pipelines.utils.command_line import run_command_line
+from videoar_pipelines.utils.command_line import UsageError, run_command_line
 
 
 FRAME_AND_SCALE = "frame and scale"
@@ -62,7 +62,12 @@ def parse_args(arguments=None):
     )
     parser.add_argument("--compile", action="store_true", help="Compile the blocks.")
     parser.add_argument("--cuda_graphs", action="store_true", help="Replay every step as a CUDA graph.")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.cuda_graphs and torch.device(args.device).type != "cuda":
+        raise UsageError(f"`--cuda_graphs` needs `--device cuda`, got {args.device}: pass that, or leave it out.")
+    if args.cuda_graphs and args.warm_ups == 0:
+        raise UsageError("`--cuda_graphs` needs `--warm_ups` of at least 1: the first call of a step records it.")
+    return args
 
 
 class StepTimer:
@@ -84,12 +89,12 @@ class StepTimer:
         self.token_ids = video_token_ids(((longest, 1),), 1, device=args.device)
         self.inputs = torch.randn(args.batch_size, longest, transformer.config.in_channels, device=args.device)
 
-    def run(self, num_tokens: int, num_before: int) -> None:
-        """A step of `num_tokens` after `num_before` video tokens."""
+    def run(self, num_tokens: int, num_before: int) -> torch.Tensor:
+        """A step of `num_tokens` after `num_before` video tokens: its logits `(B, num_tokens, d)`."""
         self.kv_cache.cursor.length = self.args.text_length + num_before
         self.kv_cache.cursor.num_written = num_before
         inputs = (self.inputs[:, :num_tokens], self.token_ids[num_before : num_before + num_tokens])
-        self.runner.run(self.kv_cache, "step", self._step, *inputs)
+        return self.runner.run(self.kv_cache, "step", self._step, *inputs)
 
     def _step(self, inputs: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(inputs, token_ids, kv_cache=self.kv_cache, return_dict=False)[0]

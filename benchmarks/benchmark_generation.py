@@ -12,23 +12,30 @@ For every model size, mode and batch size, one row:
   the tokenizer's decoder for the whole video. `decode share` is its part of the three.
 - `first frame ms`: text, the first latent frame and its decoding, that is, the time until there are pixels.
 - `ms per step`, `clips/s`: of `sample ms`.
+- `first call ms`, `call ms`: with `--from_prompt`, what a user waits for: from the prompt to `uint8` frames in the memory of the
+  host, tokenizer, text encoder and decoder included. The first call of the mode and batch size, which compiles and records what
+  no row before it did, and the median of later ones.
 - `peak GB`: on CUDA, of all tensors while sampling and decoding; on a CPU, of the process so far.
 - `x flops`: `sample ms` over the time that the same operations take at the rate of a large matrix product, measured in this run.
 - `x roofline`: `sample ms` over the sum, over the steps, of the larger of two times: the operations at that rate, and the bytes
   of weights and cache at the rate of a large copy, measured in this run.
 
-Without tokenizer and text encoder of real prompts: the text is `--text_length` random states.
+The other times are without a text encoder: the text is `--text_length` random states. That of `--from_prompt` is as large as
+flan-t5-xl, and its prompt has as many tokens.
 """
 
 import functools
 import json
 
+import numpy as np
 import torch
 from measuring import (
     CONFIGS,
     DTYPES,
     TOKENIZERS,
+    add_text_encoder,
     describe_machine,
+    first_seconds,
     generation_steps,
     make_parser,
     make_pipeline,
@@ -47,6 +54,7 @@ from measuring import (
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.pipelines.frame_sampler import FrameSampler
 from videoar_pipelines.utils.command_line import run_command_line
+from videoar_pipelines.utils.video_io import frames_to_uint8
 
 
 MODES = ("eager", "graphed", "compiled", "compiled+graphed")
@@ -63,6 +71,9 @@ def parse_args(arguments=None):
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--text_length", type=int, default=32, help="Text tokens.")
     parser.add_argument("--guidance_scale", type=float, default=5.0, help="1 is off: one branch instead of two.")
+    parser.add_argument(
+        "--from_prompt", action="store_true", help="Also time whole calls, from the prompt to uint8 frames."
+    )
     parser.add_argument("--attention_backend", help="One that diffusers knows, such as _native_flash.")
     parser.add_argument(
         "--compile_options",
@@ -108,6 +119,27 @@ def sample_first_chunk(pipeline: VideoARPipeline, batch_size: int, args) -> torc
     return pixels
 
 
+def make_frames(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0) -> list[np.ndarray]:
+    """Videos `(F, H, W, 3)`, `uint8`, of prompts of `--text_length` tokens, the one that ends a text included."""
+    videos = pipeline(
+        [" ".join(["a"] * (args.text_length - 1))] * batch_size,
+        height=args.height,
+        width=args.width,
+        num_frames=args.num_frames,
+        guidance_scale=args.guidance_scale,
+        generator=torch.Generator(pipeline.transformer.device).manual_seed(seed),
+    ).frames
+    return [frames_to_uint8(video) for video in videos]
+
+
+def time_calls(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:
+    """Columns of the whole calls; none without `--from_prompt`. To be run before all else of a row."""
+    if not args.from_prompt:
+        return {}
+    call = functools.partial(make_frames, pipeline, batch_size, args)
+    return {"first call ms": 1000 * first_seconds(call, args), "call ms": 1000 * median_seconds(call, args)}
+
+
 def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:
     """Seconds of the parts of a generation, and bytes of memory."""
     timed = functools.partial(median_seconds, args=args)
@@ -131,8 +163,9 @@ def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, fl
 @torch.no_grad()
 def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int, rates: dict, args) -> dict:
     """One row of the table. The pipeline is compiled and graphed already, as `mode` says."""
+    calls = time_calls(pipeline, batch_size, args)
     parts = time_parts(pipeline, batch_size, args)
-    first_seconds = median_seconds(lambda: sample_first_chunk(pipeline, batch_size, args), args)
+    first_frame_seconds = median_seconds(lambda: sample_first_chunk(pipeline, batch_size, args), args)
 
     transformer = pipeline.transformer
     latent_size = (args.height // pipeline.vae_scale_factor_spatial, args.width // pipeline.vae_scale_factor_spatial)
@@ -154,7 +187,8 @@ def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int
         "text ms": 1000 * parts["text"],
         "sample ms": 1000 * parts["sample"],
         "decode ms": 1000 * parts["decode"],
-        "first frame ms": 1000 * first_seconds,
+        "first frame ms": 1000 * first_frame_seconds,
+        **calls,
         "decode share": parts["decode"] / (parts["text"] + parts["sample"] + parts["decode"]),
         "ms per step": 1000 * parts["sample"] / len(steps),
         "clips/s": batch_size / parts["sample"],
@@ -182,6 +216,8 @@ def main(args):
     # 2. Every size, mode and batch size; JSON is written after each row, so that a run cut short loses nothing
     for config in args.configs:
         pipeline = make_pipeline(config, args.tokenizer, args.device, dtype)
+        if args.from_prompt:
+            add_text_encoder(pipeline, config)
         pipeline.transformer.fuse_qkv_projections()
         if args.attention_backend is not None:
             pipeline.transformer.set_attention_backend(args.attention_backend)

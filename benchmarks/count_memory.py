@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from measuring import (
     CONFIGS,
+    T5_XL,
     LiveBytes,
     attend_without_weights,
     cache_bytes,
@@ -71,14 +72,6 @@ PROCESSES = 8
 BYTES_OF_STATE = 16  # of a trained weight: itself, two moments, average; float32
 TRAINING_RATE = 0.4  # of a GPU's dense bfloat16 rate; 0.48 measured without checkpointing on an H200
 LORA_RANK = 16  # on all linear layers of the blocks, as `train_text_to_video_lora.py` puts them
-T5_XL = {
-    "d_model": 2048,
-    "d_kv": 64,
-    "d_ff": 5120,
-    "num_layers": 24,
-    "num_heads": 32,
-    "feed_forward_proj": "gated-gelu",
-}
 
 
 def parse_args(arguments=None):

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from videoar_pipelines import (
     AutoencoderVideoAR,
@@ -51,6 +52,16 @@ SMALL_VAE = {
     "decoder_layers_per_block": 2,
 }
 TOKENIZERS = {"tiny": TINY_VAE, "small": SMALL_VAE, "paper": {}}
+# flan-t5-xl, and one as wide as the text of the tiny transformer.
+T5_XL = {
+    "d_model": 2048,
+    "d_kv": 64,
+    "d_ff": 5120,
+    "num_layers": 24,
+    "num_heads": 32,
+    "feed_forward_proj": "gated-gelu",
+}
+TINY_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_heads": 4, "feed_forward_proj": "gated-gelu"}
 CONFIGS = {"tiny": TINY_TRANSFORMER, **TRANSFORMER_CONFIGS}
 # How to time on a CPU: the wall clock, or the processor time of this process, for a machine that does other things as well.
 # Processor time adds up over threads: it goes with `--threads 1`.
@@ -101,6 +112,20 @@ def make_pipeline(config: str, tokenizer: str, device: str, dtype: torch.dtype) 
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def add_text_encoder(pipeline: VideoARPipeline, config: str) -> None:
+    """
+    A T5 encoder of random weights, of flan-t5-xl's size (a tiny one for the tiny transformer), with a tokenizer whose only word is
+    "a", which is one token.
+    """
+    pieces = {"<pad>": 0.0, "</s>": 0.0, "<unk>": 0.0, "▁a": -1.0}
+    with torch.device(pipeline.transformer.device):
+        text_encoder = T5EncoderModel(T5Config(**(TINY_T5 if config == "tiny" else T5_XL)))
+    pipeline.register_modules(
+        tokenizer=T5TokenizerFast(vocab=list(pieces.items()), extra_ids=0),
+        text_encoder=text_encoder.to(pipeline.transformer.dtype).eval(),
+    )
 
 
 # 3. What a step needs at least
@@ -238,6 +263,21 @@ def measure_rates(dtype: torch.dtype, args) -> dict[str, float]:
     return {"gemm_flops_per_s": 2 * size**3 / gemm_seconds, "copy_bytes_per_s": 2 * num_bytes / copy_seconds}
 
 
+def measure_convolution_rate(dtype: torch.dtype, args) -> float:
+    """
+    Operations a second of a 3x3 convolution of 512 channels, in the memory layout that is faster. On a CPU oneDNN's convolution can
+    be faster than the matrix product, which is MKL's.
+    """
+    batch_size, side = (64, 64) if torch.device(args.device).type == "cuda" else (1, 48)
+    images = torch.randn(batch_size, 512, side, side, device=args.device).to(dtype)
+    weight = torch.randn(512, 512, 3, 3, device=args.device).to(dtype)
+    seconds = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        inputs = images.to(memory_format=layout), weight.to(memory_format=layout)
+        seconds.append(fastest_seconds(lambda: torch.nn.functional.conv2d(*inputs, padding=1), args))
+    return 2 * batch_size * side**2 * 9 * 512**2 / min(seconds)
+
+
 def synchronize(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -246,6 +286,11 @@ def synchronize(device: str) -> None:
 def median_seconds(function: Callable[[], object], args) -> float:
     """Median duration of a call by the clock of the command line, work on the device included."""
     return statistics.median(_durations(function, args, args.warm_ups, args.repeats))
+
+
+def first_seconds(function: Callable[[], object], args) -> float:
+    """Duration of one call, without any before it: what it compiles, records and allocates counts."""
+    return _durations(function, args, warm_ups=0, repeats=1)[0]
 
 
 def fastest_seconds(function: Callable[[], object], args) -> float:

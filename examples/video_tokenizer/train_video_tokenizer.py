@@ -45,7 +45,6 @@ from videoar_pipelines.training.optimization import (
     make_average,
     make_lr_schedule,
     make_optimizer,
-    take_step,
     update_average,
 )
 from videoar_pipelines.training.perceptual import PerceptualLoss
@@ -65,9 +64,8 @@ from videoar_pipelines.training.tokenizer_step import (
     ADVERSARIAL_WEIGHT_MODES,
     RECONSTRUCTION_LOSSES,
     TokenizerObjective,
-    discriminator_step,
-    generator_step,
 )
+from videoar_pipelines.training.tokenizer_training import TokenizerTraining, TrainedModel
 from videoar_pipelines.training.validation import add_held_out_arguments, held_out_tokenizer_loss, read_held_out
 from videoar_pipelines.training.validation_fvd import make_validation_fvd, reconstruction_fvd
 from videoar_pipelines.utils.command_line import (
@@ -271,6 +269,7 @@ def train(accelerator, args):
     bare_optimizer = make_optimizer(parameters, args)
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     models, optimizers = {"vae": vae}, [bare_optimizer]
+    trained_discriminator = lecam = None
     if trains_discriminator:
         discriminator = VideoPatchDiscriminator(
             base_channels=args.discriminator_channels, num_layers=args.discriminator_layers
@@ -282,6 +281,9 @@ def train(accelerator, args):
         optimizers.append(bare_discriminator_optimizer)
         wrapped_discriminator, discriminator_optimizer = accelerator.prepare(
             discriminator, bare_discriminator_optimizer
+        )
+        trained_discriminator = TrainedModel(
+            discriminator, wrapped_discriminator, discriminator_optimizer, discriminator_parameters
         )
     wrapped_vae = vae if args.fsdp else accelerator.prepare(vae)
     optimizer = accelerator.prepare(bare_optimizer)
@@ -306,49 +308,28 @@ def train(accelerator, args):
 
     # 3. Train
     objective = objective_from(args)
+    training = TokenizerTraining(
+        accelerator,
+        objective,
+        TrainedModel(vae, wrapped_vae, optimizer, parameters),
+        args.max_grad_norm,
+        perceptual,
+        trained_discriminator,
+        lecam,
+    )
     with TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
             is_adversarial = trains_discriminator and step >= args.adversarial_start_step
-            norms = {}
             for _ in range(args.gradient_accumulation_steps):
                 batch = next(batches)
                 video = batch["pixel_values"]
                 latent_size = (side // vae.spatial_compression_ratio for side in video.shape[-2:])
                 schedule = scheduler.get_scale_schedule(*latent_size)
-                with accelerator.accumulate(wrapped_vae, *([wrapped_discriminator] if is_adversarial else [])):
-                    # 3.1 The tokenizer
-                    with accelerator.autocast():
-                        output = generator_step(
-                            wrapped_vae,
-                            video,
-                            schedule,
-                            objective,
-                            perceptual,
-                            discriminator if is_adversarial else None,
-                            vae.decoder.conv_out.weight,
-                        )
-                    norms["gradient_norm"] = take_step(
-                        accelerator, output.loss, optimizer, parameters, args.max_grad_norm
-                    )
-                    terms = output.terms
-
-                    # 3.2 The discriminator
-                    if is_adversarial:
-                        with accelerator.autocast():
-                            judged = discriminator_step(
-                                wrapped_discriminator, lecam, video, output.reconstruction, objective
-                            )
-                        norms["discriminator_gradient_norm"] = take_step(
-                            accelerator,
-                            judged.loss,
-                            discriminator_optimizer,
-                            discriminator_parameters,
-                            args.max_grad_norm,
-                        )
-                        terms = terms | judged.terms
-                loop.watch(batch, loss=output.loss, **{f"loss/{name}": value for name, value in terms.items()})
+                trained = training.train_on(video, schedule, is_adversarial)
+                output, judged = trained.generator, trained.discriminator
+                loop.watch(batch, loss=output.loss, **{f"loss/{name}": value for name, value in trained.terms.items()})
             update_average(average, vae)
-            loop.watch_gradients(**norms)
+            loop.watch_gradients(**trained.norms)
 
             if loop.is_logging_step:
                 values = bit_statistics(output.bits) | {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every benchmark runs from its command line at tiny size, and what it counts is right."""
 
+import itertools
 import json
 import math
 import runpy
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
+from tests.pipelines.test_cuda_graphs import NothingFromTheHost, RepeatedRunner
 from videoar_pipelines import VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import video_token_ids
+from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRunner, EagerRunner
 
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -64,13 +68,29 @@ def test_generation(run_benchmark):
         64,
         "--attention_backend",
         "_native_math",
+        "--from_prompt",
     )
     assert [row["batch"] for row in results["rows"]] == [1, 2]
     for row in results["rows"]:
         assert_positive_numbers(row)
         assert row["tokens"] == 2 * (1 + 4 + 9 + 16)
         assert row["x flops"] > 1 and row["x roofline"] > 1  # nothing is faster than the hardware
+        assert row["first call ms"] and row["call ms"]
     assert "x roofline" in printed and results["machine"]["torch"] == torch.__version__
+
+
+def test_a_call_from_a_prompt_gives_uint8_frames_of_a_text_of_the_length_asked_for():
+    import benchmark_generation
+    import measuring
+
+    size = ["--num_frames", "5", "--height", "64", "--width", "64", "--text_length", "7"]
+    args = benchmark_generation.parse_args(["--device", "cpu", *size])
+    pipeline = measuring.make_pipeline("tiny", "tiny", "cpu", torch.float32)
+    measuring.add_text_encoder(pipeline, "tiny")
+    videos = benchmark_generation.make_frames(pipeline, 2, args)
+    assert [(video.shape, video.dtype.name) for video in videos] == 2 * [((5, 64, 64, 3), "uint8")]
+    text, _, mask, _ = pipeline.encode_prompt("a a a a a a")
+    assert text.shape == (1, 7, 64) and mask.all() and text.isfinite().all()
 
 
 def test_generation_without_guidance_needs_half_the_operations(run_benchmark):
@@ -99,6 +119,22 @@ def test_decode_order(run_benchmark, method):
     assert method in printed
 
 
+def test_decode_order_with_graphs_on_a_cpu_says_that_it_cannot(run_benchmark, capsys):
+    with pytest.raises(SystemExit):
+        run_benchmark("benchmark_decode_order.py", "--cuda_graphs")
+    assert "`--cuda_graphs` needs `--device cuda`" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [[], ["--compile"]])
+def test_decode_order_with_graphs(run_benchmark, flags):
+    on_gpu = ["--device", "cuda", "--dtype", "bfloat16", "--cuda_graphs", "--cache_lengths", 2]
+    rows = run_benchmark("benchmark_decode_order.py", *on_gpu, *flags)[1]["rows"]
+    assert [row["steps"] for row in rows] == [30, 320, 95, 323, 1280]
+    for row in rows:
+        assert_positive_numbers(row)
+
+
 def test_streaming(run_benchmark, tmp_path):
     size = ["--num_frames", 24, "--num_frames_without_window", 6, "--window", 2, "--height", 64, "--width", 64]
     _, results = run_benchmark("benchmark_streaming.py", *size, "--turns", 10, "--plot", tmp_path / "plot.svg")
@@ -117,6 +153,35 @@ def test_training(run_benchmark):
     for row in results["rows"]:
         assert_positive_numbers(row)
         assert row["MFU"] < 1
+
+
+@pytest.fixture
+def fresh_accelerator():
+    """accelerate keeps the precision of a process's first `Accelerator` for all others."""
+    for when in ("before", "after"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        if when == "before":
+            yield
+
+
+def test_tokenizer(run_benchmark, fresh_accelerator):
+    size = ["--num_frames", 5, "--height", 32, "--width", 32, "--threads", 1, "--peak_tflops", 1]
+    printed, results = run_benchmark("benchmark_tokenizer.py", *size, "--gradient_checkpointing")
+    rows = {row["part"]: row for row in results["rows"]}
+    assert list(rows)[:4] == ["encode", "decode", "stream", "quantize"] and len(rows) == 8
+    for row in rows.values():
+        assert_positive_numbers(row)
+        assert row["part"] == "quantize" or row["x conv"] > 1  # nothing is faster than the hardware
+    assert rows["stream"]["TFLOP"] == rows["decode"]["TFLOP"]
+    assert rows["train"]["TFLOP"] < rows["train+gan"]["TFLOP"] < rows["train+perceptual+gan"]["TFLOP"]
+    assert set(results["rates"]) == {"float32"} and "x conv" in printed
+
+
+def test_a_tokenizer_on_a_cpu_says_that_it_cannot_be_replayed_as_graphs(run_benchmark, capsys):
+    with pytest.raises(SystemExit):
+        run_benchmark("benchmark_tokenizer.py", "--cuda_graphs")
+    assert "`--cuda_graphs` needs `--device cuda`" in capsys.readouterr().err
 
 
 def test_features(run_benchmark):
@@ -197,6 +262,19 @@ def test_steps_of_a_generation_fill_the_cache():
     assert measuring.generation_steps(((1, 1), (2, 3)), 2, 5) == [(1, 6), (6, 12), (1, 13), (6, 19)]
 
 
+@pytest.mark.parametrize("config", ["tiny", "paper"])
+def test_training_a_tokenizer_needs_three_times_the_operations_but_for_the_gradient_of_pixels(config):
+    import benchmark_tokenizer
+
+    size = ["--num_frames", "9", "--height", "32", "--width", "32", "--gradient_checkpointing"]
+    args = benchmark_tokenizer.parse_args(["--device", "cpu", "--config", config, *size])
+    counts = {part: benchmark_tokenizer.count_flops(part, args) for part in ("encode", "decode", "stream", "train")}
+    first = benchmark_tokenizer.make_models("train", args, "meta")[0].encoder.conv_in.weight
+    positions = {"tiny": 3 * 8**2, "paper": 9 * 32**2}[config]  # frames, height and width after it
+    assert counts["stream"] == counts["decode"]
+    assert counts["train"] == 3 * (counts["encode"] + counts["decode"]) - 2 * positions * first.numel()
+
+
 def test_interpolated_costs_add_up_to_the_exact_sum_of_linear_costs():
     import benchmark_decode_order
 
@@ -206,6 +284,59 @@ def test_interpolated_costs_add_up_to_the_exact_sum_of_linear_costs():
     costs = {1: [(0, exact[1](0)), (10, exact[1](10))], 4: [(1, exact[4](1)), (6, exact[4](6)), (11, exact[4](11))]}
     expected = sum(exact[num_tokens](start) for num_tokens, start in zip(pattern, starts))
     assert benchmark_decode_order.integrate(pattern, costs) == pytest.approx(expected)
+
+
+def timers_of_orders(runners, device):
+    """Of `benchmark_decode_order.py`, alike but for how they run their steps; and the starts of all steps of every order."""
+    import benchmark_decode_order
+    import measuring
+
+    args = benchmark_decode_order.parse_args(["--device", device])
+    torch.manual_seed(0)
+    transformer = measuring.make_random(VideoARTransformer3DModel, measuring.CONFIGS["tiny"], device, torch.float32)
+    inputs, timers = None, []
+    for runner in runners:
+        timer = benchmark_decode_order.StepTimer(transformer, args)
+        inputs = timer.inputs if inputs is None else inputs
+        timer.runner, timer.inputs = runner, inputs
+        timers.append(timer)
+    orders = benchmark_decode_order.PATTERNS
+    steps = {name: list(zip(order, [0, *itertools.accumulate(order)])) for name, order in orders.items()}
+    return timers, steps
+
+
+def assert_same_logits(eager, recorded, steps):
+    """Of the first and last three steps of every order, recorded and then replayed."""
+    for order in steps.values():
+        for num_tokens, start in [*order[:3], *order[-3:]]:
+            expected = eager.run(num_tokens, start)
+            assert expected.isfinite().all() and expected.shape[1] == num_tokens
+            for _ in range(2):
+                torch.testing.assert_close(recorded.run(num_tokens, start), expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_recorded_steps_of_every_order_are_the_steps_without_graphs():
+    runner = RepeatedRunner()
+    (eager, recorded), steps = timers_of_orders([EagerRunner(), runner], "cpu")
+    assert_same_logits(eager, recorded, steps)
+    chosen = {step for order in steps.values() for step in [*order[:3], *order[-3:]]}
+    assert runner.steps.num_recorded == len(chosen)  # a graph for every number of tokens and fill level, none twice
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_graphs_of_every_order_give_the_logits_of_the_steps_without_graphs():
+    timers, steps = timers_of_orders([EagerRunner(), CUDAGraphRunner()], "cuda")
+    assert_same_logits(*timers, steps)
+
+
+@torch.no_grad()
+def test_steps_of_an_order_take_nothing_from_the_host():
+    (timer,), steps = timers_of_orders([EagerRunner()], "meta")
+    with NothingFromTheHost():
+        for num_tokens, start in steps["frame and scale"][:7]:
+            timer.run(num_tokens, start)
 
 
 # 3. InfinityStar

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from videoar_pipelines.models.quantization import (
     MultiScaleBitwiseQuantizer,
+    bit_entropies,
     bits_to_codes,
     bits_to_maps,
     check_scale_schedule,
@@ -261,6 +262,27 @@ def test_losses_exist_only_in_training_mode_and_have_gradients(latents):
     for loss in (output.commitment_loss, output.entropy_loss):
         (gradient,) = torch.autograd.grad(loss, latents, retain_graph=True)
         assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+def test_training_mode_gives_the_bits_and_latents_of_evaluation(latents):
+    quantizer, mask = MultiScaleBitwiseQuantizer(), torch.ones(2, len(SCHEDULE), dtype=torch.bool)
+    mask[1, 1] = False
+    trained, evaluated = (quantizer.train(mode)(latents, SCHEDULE, mask) for mode in (True, False))
+    assert all(map(torch.equal, trained.bits, evaluated.bits))
+    torch.testing.assert_close(trained.latents, evaluated.latents)  # features are added and subtracted
+
+
+def test_the_entropies_of_all_scales_are_those_of_each_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    residuals = [0.1 * torch.randn(6, 8, *grid, generator=generator) for grid in SCHEDULE]
+    per_sample, per_batch = bit_entropies(residuals, inverse_temperature=2.0)
+    for scale, residual in enumerate(residuals):
+        unit = residual.double() / residual.double().norm(dim=1, keepdim=True)
+        probability = torch.sigmoid(4 * 2.0 * unit / 8**0.5)
+        mean = probability.mean(dim=(0, 2, 3))
+        for entropy, of in ((per_sample, probability), (per_batch, mean)):
+            expected = (torch.special.entr(of) + torch.special.entr(1 - of)).mean()
+            torch.testing.assert_close(entropy[scale].double(), expected, rtol=1e-5, atol=0)  # of float32
 
 
 def test_the_sum_is_kept_in_float32(latents):

@@ -269,13 +269,25 @@ def features_to_maps(
     Returns:
         [`MultiScaleMaps`]
     """
+    return _quantize_scales(features, scale_schedule, flip_probabilities, scale_mask, generator)[0]
+
+
+def _quantize_scales(
+    features: torch.Tensor,
+    scale_schedule: ScaleSchedule,
+    flip_probabilities: torch.Tensor | None = None,
+    scale_mask: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[MultiScaleMaps, list[torch.Tensor]]:
+    """[`features_to_maps`], and what every scale quantised, `(B * T, d, h_k, w_k)`: gradients pass through these alone."""
     batch_size, num_frames = features.shape[0], features.shape[2]
     frames = merge_frames(features)
     accumulated = torch.zeros_like(frames)
-    bits, partial_sums = [], []
+    bits, partial_sums, residuals = [], [], []
     for scale, grid in enumerate(scale_schedule):
         partial_sums.append(accumulated)
         residual = pool_latents(frames - accumulated, grid)
+        residuals.append(residual)
         target = features_to_bits(residual).permute(0, 2, 3, 1).unflatten(0, (batch_size, num_frames))
         bits.append(target)
         entering = target
@@ -286,7 +298,8 @@ def features_to_maps(
             keep = scale_mask[:, scale].repeat_interleave(num_frames)[:, None, None, None]
             updated = torch.where(keep, updated, accumulated)
         accumulated = updated
-    return MultiScaleMaps(bits=bits, latents=split_frames(accumulated, batch_size), partial_sums=partial_sums)
+    maps = MultiScaleMaps(bits=bits, latents=split_frames(accumulated, batch_size), partial_sums=partial_sums)
+    return maps, residuals
 
 
 @torch.no_grad()
@@ -373,28 +386,33 @@ class QuantizerOutput(BaseOutput):
     entropy_loss: torch.Tensor | None = None
 
 
-def bit_entropies(features: torch.Tensor, inverse_temperature: float = 100.0) -> tuple[torch.Tensor, torch.Tensor]:
+def bit_entropies(
+    residuals: list[torch.Tensor], inverse_temperature: float = 100.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Soft bit entropies of the residuals that a scale quantises.
+    Soft bit entropies of the residuals that the scales quantise.
 
-    A residual is normalised over its channels, and a bit is one with probability `sigmoid(4 * beta * z / sqrt(d))`.
+    A residual is normalised over its channels, and a bit is one with probability `sigmoid(4 * beta * z / sqrt(d))`. All scales are
+    computed together, and their means at the end: one by one they are so small that a GPU would wait for launches.
 
     Args:
-        features (`torch.Tensor` of shape `(N, h_k, w_k, d)`): Residuals.
+        residuals (`list[torch.Tensor]`): For every scale, float32 `(N, d, h_k, w_k)`.
         inverse_temperature (`float`, defaults to 100): `beta`; larger is closer to the hard sign.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: Mean entropy of a bit at a position, and mean entropy of a bit over the batch;
-        scalars in nats, `0` to `log 2`.
+        `tuple[torch.Tensor, torch.Tensor]`: For every scale, mean entropy of a bit at a position, and mean entropy of a bit over
+        the batch; `(K,)` in nats, `0` to `log 2`.
     """
-    unit = F.normalize(features.to(torch.float32), dim=-1)
-    logits = 4 * inverse_temperature * unit * features.shape[-1] ** -0.5
-    probability = torch.sigmoid(logits).flatten(0, -2)  # (positions, d)
+    tokens = torch.cat([residual.flatten(2) for residual in residuals], dim=2)  # (N, d, L)
+    sizes = [residual.shape[2] * residual.shape[3] for residual in residuals]
+    logits = F.normalize(tokens, dim=1) * (4 * inverse_temperature * tokens.shape[1] ** -0.5)
+    probability = torch.sigmoid(logits)
     # The entropy from the logits stays finite where the probability saturates.
-    per_sample = F.softplus(logits) - logits * torch.sigmoid(logits)
-    mean = probability.mean(dim=0).clamp(1e-6, 1 - 1e-6)
+    per_sample = F.softplus(logits) - logits * probability
+    mean = torch.stack([scale.mean(dim=(0, 2)) for scale in probability.split(sizes, dim=2)])  # (K, d)
+    mean = mean.clamp(1e-6, 1 - 1e-6)
     per_batch = -(mean * mean.log() + (1 - mean) * (1 - mean).log())
-    return per_sample.mean(), per_batch.mean()
+    return torch.stack([scale.mean() for scale in per_sample.split(sizes, dim=2)]), per_batch.mean(dim=1)
 
 
 class MultiScaleBitwiseQuantizer(nn.Module):
@@ -417,17 +435,14 @@ class MultiScaleBitwiseQuantizer(nn.Module):
             scale_schedule (`tuple[tuple[int, int], ...]`): Grids, the last one is `(H', W')`.
             scale_mask (`torch.Tensor` of shape `(B, K)`, *optional*): Boolean; a `False` scale is dropped.
         """
-        maps = features_to_maps(latents, scale_schedule, scale_mask=scale_mask)
         if not self.training:
+            maps = features_to_maps(latents, scale_schedule, scale_mask=scale_mask)
             return QuantizerOutput(latents=maps.latents.to(latents.dtype), bits=maps.bits)
         features = latents.to(torch.float32)
+        maps, residuals = _quantize_scales(features, scale_schedule, scale_mask=scale_mask)
         commitment_loss = F.mse_loss(features, maps.latents)
-        frames = merge_frames(features)
-        entropies = [
-            bit_entropies(pool_latents(frames - partial_sum, grid).permute(0, 2, 3, 1))
-            for partial_sum, grid in zip(maps.partial_sums, scale_schedule)
-        ]
-        entropy_loss = torch.stack([per_sample - per_batch for per_sample, per_batch in entropies]).mean()
+        per_sample, per_batch = bit_entropies(residuals)
+        entropy_loss = (per_sample - per_batch).mean()
         straight_through = features + (maps.latents - features).detach()
         return QuantizerOutput(
             latents=straight_through.to(latents.dtype),
