@@ -12,6 +12,7 @@ from pathlib import Path
 LINE_COLORS = ("#1f5fbf", "#c8501e", "#2e8540", "#7a3fa0", "#8a6d00", "#555555")
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 60  # margins
+LETTER = 7.5  # width of one in the legend, about
 
 
 def axis_ticks(lowest: float, highest: float, most: int = 6) -> list[float]:
@@ -81,15 +82,16 @@ def save_line_plot(
         color = LINE_COLORS[index % len(LINE_COLORS)]
         points = " ".join(f"{x_place(x):.1f},{y_place(y):.1f}" for x, y in zip(x_values, y_values))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        y = HEIGHT - BOTTOM - 12 - 18 * (len(series) - 1 - index)
-        parts.append(line(LEFT + 12, y - 4, LEFT + 36, y - 4, f'stroke="{color}" stroke-width="2"'))
-        parts.append(text(LEFT + 42, y, name, "start"))
+        x, y = WIDTH - 6, TOP + 12 + 18 * index  # beside the plot, where no line can be
+        parts.append(line(x, y - 4, x + 24, y - 4, f'stroke="{color}" stroke-width="2"'))
+        parts.append(text(x + 30, y, name, "start"))
 
+    width = round(WIDTH + 30 + LETTER * max(len(name) for name in series))
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" '
         'font-family="sans-serif" font-size="13">'
     )
-    background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
+    background = f'<rect width="{width}" height="{HEIGHT}" fill="white"/>'
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([head, background, *parts, "</svg>"]) + "\n")
