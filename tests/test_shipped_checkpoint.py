@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoint that comes with the repository does what its card says."""
+"""The checkpoints that come with the repository do what their cards say."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,10 @@ from videoar_pipelines.moving_shapes.data_set import draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import judge
 
 
-CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "videoar-moving-shapes"
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+MOVING_SHAPES, ROBOT_ARM = CHECKPOINTS / "videoar-moving-shapes", CHECKPOINTS / "videoar-robot-arm"
+MEGABYTES = {MOVING_SHAPES: 25, ROBOT_ARM: 45}
+both = pytest.mark.parametrize("checkpoint", (MOVING_SHAPES, ROBOT_ARM), ids=lambda checkpoint: checkpoint.name)
 
 # Prompt, seed, and what the video has to show.
 REQUESTS = [
@@ -33,13 +37,29 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    pipe = DiffusionPipeline.from_pretrained(CHECKPOINT)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+def load():
+    """Loads a checkpoint, each once."""
+
+    @functools.cache
+    def load_once(checkpoint):
+        pipe = DiffusionPipeline.from_pretrained(checkpoint)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return load_once
 
 
-def test_it_is_what_saving_writes_today(pipe, tmp_path):
+@pytest.fixture
+def pipe(load):
+    return load(MOVING_SHAPES)
+
+
+# Both
+
+
+@both
+def test_it_is_what_saving_writes_today(checkpoint, load, tmp_path):
+    pipe = load(checkpoint)
     assert type(pipe) is VideoARPipeline
     pipe.save_config(tmp_path)
     for name in ("transformer", "vae"):
@@ -47,7 +67,7 @@ def test_it_is_what_saving_writes_today(pipe, tmp_path):
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "README.md"]
     assert len(files) == 8
     for path in files:
-        shipped = CHECKPOINT / path.relative_to(tmp_path)
+        shipped = checkpoint / path.relative_to(tmp_path)
         if path.suffix != ".json":
             assert shipped.read_text() == path.read_text()
             continue
@@ -56,19 +76,27 @@ def test_it_is_what_saving_writes_today(pipe, tmp_path):
         assert all(saved[key] == value for key, value in shipped.items() if key != "_diffusers_version")
 
 
-def test_its_card_has_no_link_that_is_dead_on_the_hub():
-    links = re.findall(r"\]\((.*?)\)", (CHECKPOINT / "README.md").read_text())
+@both
+def test_its_card_has_no_link_that_is_dead_on_the_hub(checkpoint):
+    links = re.findall(r"\]\((.*?)\)", (checkpoint / "README.md").read_text())
     assert links and all(link.startswith(("https://", "#")) for link in links)
 
 
-def test_the_weights_are_at_most_25_megabytes_of_safetensors():
-    files = [path for path in CHECKPOINT.rglob("*") if path.is_file()]
+@both
+def test_the_weights_are_small_and_safetensors(checkpoint):
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25_000_000
+    sizes = [path.stat().st_size for path in files if path.suffix == ".safetensors"]
+    assert len(sizes) == 3 and sum(sizes) <= MEGABYTES[checkpoint] * 1_000_000
 
 
-def test_every_component_loads_in_float32_by_default(pipe):
+@both
+def test_every_component_loads_in_float32_by_default(checkpoint, load):
+    pipe = load(checkpoint)
     assert {pipe.text_encoder.dtype, pipe.transformer.dtype, pipe.vae.dtype} == {torch.float32}
+
+
+# Moving shapes
 
 
 def test_videos_show_what_their_prompts_say(pipe):
@@ -91,3 +119,19 @@ def test_unseen_clips_are_reconstructed_above_32_decibels(pipe):
     original = render_clips(clips, 17, 128, 128)
     error = (pipe.vae(original).sample - original).square().mean()
     assert 10 * torch.log10(4 / error) >= 32
+
+
+# The robot arm
+
+
+@torch.no_grad()
+def test_a_robot_video_stays_what_it_is_at_first(load):
+    pipe = load(ROBOT_ARM)
+    generator = torch.Generator("cpu").manual_seed(0)
+    video = pipe("Put the spoon in the white mug", generator=generator, output_type="pt").frames
+    assert video.shape == (1, 17, 3, 64, 64)
+    # A scene that moves: nearer to itself one frame later than to another scene, and not a picture.
+    other = pipe("Open the drawer", generator=generator, output_type="pt").frames
+    step = (video[:, 1:] - video[:, :-1]).square().mean()
+    assert 1e-6 < step < (video - other).square().mean() / 4
+    assert video.std() > 0.05

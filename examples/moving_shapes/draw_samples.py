@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from videoar_pipelines import VideoARPipeline
+from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline
 from videoar_pipelines.utils import save_contact_sheet
 from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
@@ -34,6 +34,9 @@ def parse_args(arguments=None):
     parser.add_argument("--num_frames", type=int, default=17)
     parser.add_argument("--max_frames", type=int, default=9, help="Frames shown of each clip.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--from_first_frame", action="store_true", help="Make an image of each prompt first, then continue the image."
+    )
     return parser.parse_args(arguments)
 
 
@@ -41,7 +44,13 @@ def main(args):
     with loading("--checkpoint", args.checkpoint):
         pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     generators = [torch.Generator("cpu").manual_seed(args.seed + index) for index in range(len(args.prompts))]
-    videos = pipe(args.prompts, num_frames=args.num_frames, generator=generators).frames
+    if args.from_first_frame:
+        images = pipe(args.prompts, num_frames=1, generator=generators, output_type="pil").frames
+        pipe = VideoARImageToVideoPipeline(**pipe.components)
+        given = [frames[0] for frames in images]
+        videos = pipe(given, args.prompts, num_frames=args.num_frames, generator=generators).frames
+    else:
+        videos = pipe(args.prompts, num_frames=args.num_frames, generator=generators).frames
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     save_contact_sheet(list(videos), args.output_file, args.prompts, args.max_frames, args.max_frames)
 

@@ -49,5 +49,7 @@ def test_python_blocks_run_as_they_stand(uri, tmp_path, monkeypatch):
         entry = hooks.find_python(page, code)
         if page == uri and entry.get("run"):
             exec(compile(code, f"{uri}: {entry['has']}", "exec"), names)
-    assert names["video"].shape == (17, 128, 128, 3)
+    config = names["pipe"].transformer.config
+    ratio = names["pipe"].vae.spatial_compression_ratio
+    assert names["video"].shape == (17, config.sample_height * ratio, config.sample_width * ratio, 3)
     assert list(tmp_path.glob("*.mp4"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.tiny_components import make_tiny_pipeline
@@ -32,11 +33,12 @@ def test_evaluation_writes_a_score_for_every_attribute(tmp_path):
     assert psnr is None  # of generated videos there is no original
 
 
-def test_samples_are_drawn_with_their_prompts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("flags", ([], ["--from_first_frame"]))
+def test_samples_are_drawn_with_their_prompts(flags, tmp_path, monkeypatch):
     make_tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
     output_file = tmp_path / "images" / "samples.png"
     arguments = ["--checkpoint", tmp_path / "checkpoint", "--output_file", output_file, "--num_frames", 5]
-    arguments += ["--max_frames", 3, "--prompts", "a red circle", "a blue square"]
+    arguments += ["--max_frames", 3, "--prompts", "a red circle", "a blue square", *flags]
     monkeypatch.setattr(sys, "argv", ["draw_samples.py", *map(str, arguments)])
     runpy.run_path(str(SCRIPTS / "draw_samples.py"), run_name="__main__")
     with Image.open(output_file) as sheet:

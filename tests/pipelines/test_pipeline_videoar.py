@@ -770,6 +770,14 @@ def test_what_cannot_work_is_named_with_its_value_and_what_would(pipe, arguments
         pipe(**({"prompt": PROMPT} | arguments))
 
 
+def test_a_size_of_more_scales_than_the_transformer_knows_is_refused(pipe):
+    transformer = copy.deepcopy(pipe.transformer)
+    transformer.register_to_config(max_scales=2)
+    message = "`height` 64 and `width` 64 take 4 scales, and the transformer knows 2: pass a smaller size, such as `height=64"
+    with pytest.raises(ValueError, match=message):
+        VideoARPipeline(**pipe.components | {"transformer": transformer})(PROMPT, height=64, width=64)
+
+
 def test_embeddings_longer_than_the_longest_text_are_refused(pipe):
     with pytest.raises(ValueError, match="the longest text of this model is 16 tokens"):
         pipe(prompt_embeds=torch.zeros(1, 17, 16))

@@ -297,6 +297,12 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         schedule = self.scheduler.get_scale_schedule(
             arguments.height // spatial_ratio, arguments.width // spatial_ratio
         )
+        if len(schedule) > config.max_scales:
+            known = config.sample_height * spatial_ratio, config.sample_width * spatial_ratio
+            raise ValueError(
+                f"`height` {arguments.height} and `width` {arguments.width} take {len(schedule)} scales, and the transformer knows "
+                f"{config.max_scales}: pass a smaller size, such as `height={known[0]}, width={known[1]}`."
+            )
         steps = self.scheduler.frame_steps(0, schedule, options.refinements)  # refuses wrong `refinements`
         if arguments.latents is not None:
             if num_frames is None:
