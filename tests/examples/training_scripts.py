@@ -4,6 +4,7 @@
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def _wait_for(child: int) -> int:
 
 
 def start_command(*command, **options) -> subprocess.Popen:
-    """Starts a command line in a process of its own."""
+    """Starts a command line in a process of its own, which Ctrl-C reaches even where the tests run in the background of a shell."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [str(part) for part in command],
@@ -114,6 +115,8 @@ def start_command(*command, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Such a shell has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
