@@ -16,6 +16,11 @@ import torch
 PerceptualDistance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def squared_errors(video: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Of every frame of videos `(B, 3, F, H, W)` in [-1, 1], in units of the range 0 to 1: `(B, F)`. A single frame of `other` is held."""
+    return (video - other).square().mean(dim=(1, 3, 4)) / 4
+
+
 @torch.no_grad()
 def frame_errors(
     video: torch.Tensor, other: torch.Tensor, perceptual: PerceptualDistance | None = None
@@ -37,7 +42,7 @@ def frame_errors(
     frames, other_frames = (clip.transpose(1, 2).flatten(0, 1) for clip in (video, other))  # (B * F, 3, H, W)
     ssim = structural_similarity_index_measure(other_frames, frames, reduction="none", data_range=(-1.0, 1.0))
     errors = {
-        "squared_error": (video - other).square().mean(dim=(1, 3, 4)) / 4,
+        "squared_error": squared_errors(video, other),
         "ssim": ssim.reshape(shape),
     }
     if perceptual is not None:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .clips import ClipSet
 from .features import ChunkedCache, FeatureStore, wait_for_all
-from .frame_errors import PerceptualDistance, frame_errors, mean_psnr
+from .frame_errors import PerceptualDistance, frame_errors, mean_psnr, squared_errors
 from .i3d import MINIMUM_FRAMES
 from .protocols import Protocol
 from .scoring import Comparison
@@ -85,12 +85,10 @@ def measure_predictions(
         pairs = _Pairs(real, predictions, list(cache.rows_of(chunk)))
         parts = []
         for video, predicted in DataLoader(pairs, batch_size=store.batch_size, num_workers=store.num_workers):
+            last_given = slice(given_frames - 1, given_frames)
             anchors = {
-                f"{name}_squared_error": (video - shown[:, :, given_frames - 1 : given_frames])
-                .square()
-                .mean((1, 3, 4))
-                / 4
-                for name, shown in (("held", video), ("frozen", predicted))
+                "held_squared_error": squared_errors(video, video[:, :, last_given]),
+                "frozen_squared_error": squared_errors(video, predicted[:, :, last_given]),
             }
             parts.append(frame_errors(video, predicted, perceptual) | anchors)
         cache.write(chunk, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})
