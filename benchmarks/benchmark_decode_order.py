@@ -27,6 +27,7 @@ from measuring import (
     make_random,
     median_seconds,
     print_table,
+    refuse_graphs_without_cuda,
     write_json,
 )
 
@@ -63,8 +64,7 @@ def parse_args(arguments=None):
     parser.add_argument("--compile", action="store_true", help="Compile the blocks.")
     parser.add_argument("--cuda_graphs", action="store_true", help="Replay every step as a CUDA graph.")
     args = parser.parse_args(arguments)
-    if args.cuda_graphs and torch.device(args.device).type != "cuda":
-        raise UsageError(f"`--cuda_graphs` needs `--device cuda`, got {args.device}: pass that, or leave it out.")
+    refuse_graphs_without_cuda(args)
     if args.cuda_graphs and args.warm_ups == 0:
         raise UsageError("`--cuda_graphs` needs `--warm_ups` of at least 1: the first call of a step records it.")
     return args

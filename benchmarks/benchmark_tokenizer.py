@@ -46,6 +46,7 @@ from measuring import (
     median_seconds,
     peak_memory_bytes,
     print_table,
+    refuse_graphs_without_cuda,
     reset_peak_memory,
     write_json,
 )
@@ -100,8 +101,7 @@ def parse_args(arguments=None):
     parser.add_argument("--adversarial_weight_mode", choices=ADVERSARIAL_WEIGHT_MODES, default="adaptive")
     parser.add_argument("--peak_tflops", type=positive_float, help="Rate on the data sheet, for `share of peak`.")
     args = parser.parse_args(arguments)
-    if args.cuda_graphs and torch.device(args.device).type != "cuda":
-        raise UsageError(f"`--cuda_graphs` needs `--device cuda`, got {args.device}: pass that, or leave it out.")
+    refuse_graphs_without_cuda(args)
     if args.cuda_graphs and args.chunk_size > 1:
         raise UsageError(
             f"`--cuda_graphs` has no effect with `--chunk_size {args.chunk_size}`: single latent frames alone become graphs."

@@ -30,7 +30,7 @@ from videoar_pipelines import (
 from videoar_pipelines.models.quantization import ScaleSchedule
 from videoar_pipelines.models.transformer_videoar import TRANSFORMER_CONFIGS
 from videoar_pipelines.pipelines.frame_sampler import PromptStates
-from videoar_pipelines.utils.command_line import CommandLineParser, device
+from videoar_pipelines.utils.command_line import CommandLineParser, UsageError, device
 
 
 TINY_TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "text_embed_dim": 64}
@@ -70,6 +70,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 # 1. Arguments
+
+
+def refuse_graphs_without_cuda(args) -> None:
+    """
+    Raises:
+        `UsageError`: `--cuda_graphs` on another device.
+    """
+    if args.cuda_graphs and torch.device(args.device).type != "cuda":
+        raise UsageError(f"`--cuda_graphs` needs `--device cuda`, got {args.device}: pass that, or leave it out.")
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
