@@ -8,6 +8,7 @@ Writes the manifest of the robot arm's clips, with splits by episode.
 
 With `--copy_size` and `--copy_fps` it writes lossless copies too, in the folder `clips` beside the manifest, and the manifest names
 these. They hold just what training reads from the videos at that size and rate, and a small one is decoded far faster.
+`--mirror` adds every training clip once more with left and right exchanged, in the picture and in the instruction.
 
 `--data` is a clone of the public page of DROID (clips under `visualizer/videos`, instructions in `visualizer/index.html`), or a
 folder with a `manifest.jsonl` whose rows have `file`, `caption` and `source`, the path of the clip in that repository.
@@ -35,7 +36,7 @@ from videoar_pipelines.utils.command_line import (
     run_command_line,
 )
 from videoar_pipelines.utils.files import complete_or_absent
-from videoar_pipelines.utils.video_io import VideoReader
+from videoar_pipelines.utils.video_io import Crop, VideoReader
 
 
 PAGE = "visualizer/index.html"
@@ -43,6 +44,10 @@ MANIFEST = "manifest.jsonl"
 # The page holds its clips as `JSON.parse('{...}')`, one a line.
 _ENTRY = re.compile(r"JSON\.parse\('((?:[^'\\]|\\.)*)'\)")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
+# What a mirror exchanges, word by word. What stands right way up still does.
+_MIRRORED = {"left": "right", "clockwise": "counterclockwise", "leftmost": "rightmost"}
+_MIRRORED |= {mirrored: word for word, mirrored in _MIRRORED.items()}
+_SIDED = re.compile(rf"\b(?:{'|'.join(_MIRRORED)})\b(?! (?:way|side) up\b)", re.IGNORECASE)
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -57,9 +62,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         default=1.5,
         help="Leave shorter videos out; 17 frames at 12 frames per second are 1.42 s.",
     )
-    parser.add_argument("--copy_size", type=positive_int, help="Pixels, height and width: write copies of that size.")
+    parser.add_argument(
+        "--copy_size",
+        type=positive_int,
+        nargs="+",
+        metavar="PIXELS",
+        help="Write copies of that size: of a square, or height and width.",
+    )
     parser.add_argument("--copy_fps", type=positive_int, help="Frames per second of the copies.")
+    parser.add_argument("--mirror", action="store_true", help="Add mirrored copies of the training clips.")
     args = parser.parse_args(arguments)
+    if args.copy_size is not None and len(args.copy_size) > 2:
+        raise UsageError(f"`--copy_size` is {args.copy_size}: pass one number, or height and width.")
+    if args.mirror and args.copy_size is None:
+        raise UsageError("`--mirror` writes copies: pass `--copy_size` and `--copy_fps` too.")
     if (args.copy_size is None) != (args.copy_fps is None):
         raise UsageError("`--copy_size` and `--copy_fps` say what copies are like: pass both, or neither.")
     return args
@@ -118,12 +134,22 @@ def split_episodes(episodes: set[str], num_validation: int, num_test: int) -> di
     return splits
 
 
-def write_copy(source: Path, target: Path, size: int, fps: int) -> None:
+def mirrored_caption(caption: str) -> str:
+    """The instruction of a mirrored clip: "left" and "right" exchanged, and what else a mirror exchanges."""
+
+    def exchange(match: re.Match) -> str:
+        word = _MIRRORED[match[0].lower()]
+        return word.capitalize() if match[0][0].isupper() else word
+
+    return _SIDED.sub(exchange, caption)
+
+
+def write_copy(source: Path, target: Path, height: int, width: int, fps: int, is_mirrored: bool) -> None:
     """Writes the frames that training reads from `source`, every one a key frame of lossless FFV1."""
     with VideoReader(source) as reader:
-        frames = reader.read(height=size, width=size, fps=fps)  # (F, size, size, 3), levels
+        frames = reader.read(height=height, width=width, fps=fps, crop=Crop(is_mirrored=is_mirrored))
     with complete_or_absent(target) as path, av.open(str(path), "w", format="matroska") as container:
-        stream = container.add_stream("ffv1", rate=fps, width=size, height=size, pix_fmt="bgr0")
+        stream = container.add_stream("ffv1", rate=fps, width=width, height=height, pix_fmt="bgr0")
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
@@ -171,27 +197,40 @@ def main(args: argparse.Namespace) -> None:
         )
     splits = split_episodes(episodes, args.validation_episodes, args.test_episodes)
 
-    # 4. Copies, those that an earlier run has written left out
-    folder = args.output_file.resolve().parent
-    files = {row["file"]: (args.data / row["file"]).resolve() for row in kept}
-    if args.copy_size is not None:
-        copies = folder / "clips" / f"{args.copy_size}px_{args.copy_fps}fps"
-        copies.mkdir(parents=True, exist_ok=True)
-        for row in kept:
-            name = hashlib.sha256(row["source"].encode()).hexdigest()[:16]
-            source, files[row["file"]] = files[row["file"]], copies / f"{name}.mkv"
-            if not files[row["file"]].exists():
-                write_copy(source, files[row["file"]], args.copy_size, args.copy_fps)
+    # 4. Rows, those of mirrored clips after all others
+    rows = [
+        {**row, "split": splits[episode_of(row)], "is_mirrored": False}
+        for row in sorted(kept, key=lambda row: row["source"])
+    ]
+    if args.mirror:
+        rows += [
+            {**row, "caption": mirrored_caption(row["caption"]), "is_mirrored": True}
+            for row in rows
+            if row["split"] == "train"
+        ]
 
-    # 5. Write
+    # 5. Files: copies, where an earlier run has not written them, or what there is
+    folder = args.output_file.resolve().parent
+    files = [(args.data / row["file"]).resolve() for row in rows]
+    if args.copy_size is not None:
+        height, width = args.copy_size[0], args.copy_size[-1]
+        copies = folder / "clips" / f"{height}x{width}px_{args.copy_fps}fps"
+        copies.mkdir(parents=True, exist_ok=True)
+        for index, row in enumerate(rows):
+            name = hashlib.sha256(row["source"].encode()).hexdigest()[:16]
+            source, files[index] = files[index], copies / f"{name}{'_mirrored' if row['is_mirrored'] else ''}.mkv"
+            if not files[index].exists():
+                write_copy(source, files[index], height, width, args.copy_fps, row["is_mirrored"])
+
+    # 6. Write
     written = [
         {
-            "file": os.path.relpath(files[row["file"]], folder),
+            "file": os.path.relpath(file, folder),
             "caption": row["caption"],
-            "split": splits[episode_of(row)],
+            "split": row["split"],
             "episode": episode_of(row),
         }
-        for row in sorted(kept, key=lambda row: row["source"])
+        for row, file in zip(rows, files)
     ]
     with complete_or_absent(args.output_file) as path:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written), encoding="utf-8")

@@ -50,6 +50,8 @@ from videoar_pipelines.utils.video_io import levels_to_video
 
 
 logger = logging.getLogger(__name__)
+# What decides how clips are cut out of the files.
+_CUTTING_FLAGS = ("split", "fps", "frame_stride", "clip_start", "random_crop", "random_flip", "seed")
 
 
 def parse_args(arguments=None):
@@ -94,6 +96,9 @@ def parse_args(arguments=None):
         raise ValueError("`--vae` or `--pretrained_pipeline` is needed.")
     if args.text_encoder is None and args.pretrained_pipeline is None and not args.no_text_states:
         raise ValueError("`--text_encoder` or `--pretrained_pipeline` is needed, or `--no_text_states`.")
+    for flag in ("random_crop", "random_flip"):
+        if args.split != "train" and getattr(args, flag):
+            raise ValueError(f"`--{flag}` changes training clips alone: leave it out with `--split {args.split}`.")
     if min(args.num_variants, args.batch_size) < 1:
         raise ValueError(
             f"`--num_variants` and `--batch_size` must be at least 1, but are {args.num_variants} and {args.batch_size}."
@@ -169,7 +174,7 @@ def make_settings(args, num_shards, table, vae, scheduler, text_encoder):
         num_shards=num_shards,
         data={
             "rows": fingerprint_of_rows(table.files, table.captions),
-            **{name: getattr(args, name) for name in ("split", "fps", "frame_stride", "clip_start", "seed")},
+            **{name: getattr(args, name) for name in _CUTTING_FLAGS},
             "mixed_precision": args.mixed_precision,
         },
     )
@@ -185,7 +190,7 @@ def autocast(args):
 def encode_shard(args, shard_index, settings, table, vae, text_tokenizer, text_encoder):
     # 1. What there is
     rows = shard_rows(shard_index, settings.num_shards, settings.num_rows)
-    clips = open_clips(args, table, args.seed, rows)
+    clips = open_clips(args, table, args.seed, rows, is_training=args.split == "train")
     writer = TokenShardWriter(args.output_dir, shard_index, settings, clips)
     skipped = SkippedClips(len(rows), args.max_skipped_share, log_path=None)
     for row in clips.unusable.keys() & set(rows):

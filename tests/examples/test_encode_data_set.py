@@ -139,6 +139,15 @@ def test_several_sizes_and_a_rate_are_kept(encode, videos, pipeline, tmp_path):
     assert_same_training(from_files, take(make_source(shards, pipeline, batch_size=1), 8), pipeline)
 
 
+def test_crops_and_mirrored_pictures_are_those_of_training_from_files(encode, videos, pipeline, tmp_path):
+    flags = ("--random_crop", 1.5, "--random_flip")
+    shards = encode(tmp_path / "shards", "--store_features", "--num_variants", 2, *flags, data="manifest.csv")
+    from_files = take(make_source(videos / "manifest.csv", pipeline, *flags), 2)
+    assert_same_training(from_files, take(make_source(shards, pipeline), 2), pipeline)
+    unchanged = take(make_source(videos / "manifest.csv", pipeline), 2)
+    assert not torch.equal(from_files[0]["pixel_values"], unchanged[0]["pixel_values"])
+
+
 def test_text_states_are_those_of_the_text_encoder(shards, pipeline):
     for batch in take(make_source(shards, pipeline), 4):
         with torch.no_grad():
@@ -298,6 +307,7 @@ def test_the_tasks_of_a_slurm_array_share_the_shards(script, shard_index, num_sh
         (("--num_shards", 99), "`--num_shards` is 99, but the data set has 15 rows"),
         (("--num_variants", 0), "`--num_variants` and `--batch_size` must be at least 1"),
         (("--data", "moving_shapes"), "has no files to read"),
+        (("--split", "validation", "--random_crop", 1.5), "leave it out with `--split validation`"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(encode, tmp_path, flags, message):

@@ -126,6 +126,47 @@ def test_a_copy_holds_the_frames_that_training_would_read(page, manifest, tmp_pa
             assert np.array_equal(reader.read(num_frames=4, start_frame=2), frames[2:6])
 
 
+def test_mirrored_copies_of_the_training_clips_come_after_all_others(page, manifest, tmp_path):
+    out = tmp_path / "manifest.jsonl"
+    run_script(
+        PREPARE, "--data", page, "--output_file", out, *FEW, "--copy_size", 18, 32, "--copy_fps", 12, "--mirror"
+    )
+    originals, rows = read_rows(manifest), read_rows(out)
+    trained = [index for index, row in enumerate(originals) if row["split"] == "train"]
+    mirrored = rows[len(originals) :]
+    assert len(mirrored) == len(trained) > 0
+    for index, row in zip(trained, mirrored):
+        assert row | {"file": ""} == rows[index] | {"file": ""}
+        with VideoReader(tmp_path / rows[index]["file"]) as original, VideoReader(tmp_path / row["file"]) as mirror:
+            frames = original.read()
+            assert frames.shape[1:] == (18, 32, 3) and np.array_equal(frames[:, :, ::-1], mirror.read())
+
+
+@pytest.mark.parametrize(
+    "caption, expected",
+    [
+        ("Move the cup on the left to the right", "Move the cup on the right to the left"),
+        ("Left door: turn the knob clockwise", "Right door: turn the knob counterclockwise"),
+        ("Place the bottle upright, the right way up", "Place the bottle upright, the right way up"),
+    ],
+)
+def test_a_mirror_exchanges_left_and_right_in_an_instruction(caption, expected):
+    mirrored_caption = runpy.run_path(str(PREPARE))["mirrored_caption"]
+    assert mirrored_caption(caption) == expected and mirrored_caption(expected) == caption
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--mirror",), "`--mirror` writes copies"),
+        (("--copy_size", 8, 8, 8, "--copy_fps", 12), "pass one number, or height and width"),
+    ],
+)
+def test_copies_that_make_no_sense_are_refused(page, tmp_path, flags, message):
+    with pytest.raises(UsageError, match=message):
+        run_script(PREPARE, "--data", page, "--output_file", tmp_path / "out.jsonl", *FEW, *flags)
+
+
 def test_bad_input_is_named_in_one_line(page, tmp_path):
     command = [sys.executable, PREPARE, "--data", tmp_path, "--output_file", tmp_path / "out.jsonl"]
     finished = subprocess.run(command, capture_output=True, text=True)

@@ -119,6 +119,18 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--clip_start", choices=CLIP_STARTS, help="Which part of a longer video a clip is (default: random)."
     )
+    group.add_argument(
+        "--random_crop",
+        type=float,
+        metavar="ZOOM",
+        help="Resize every training clip by a factor between 1 and ZOOM more than it takes to cover the size, and crop it anywhere.",
+    )
+    group.add_argument(
+        "--random_flip",
+        action="store_true",
+        default=None,
+        help="Exchange left and right in half of the training clips. Not where captions or conditions tell them apart.",
+    )
     group.add_argument("--file_column", help="Column of a manifest (default: file).")
     group.add_argument("--caption_column", help="Column of a manifest (default: caption).")
     group.add_argument(
@@ -151,18 +163,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow_changed_data",
         action="store_true",
         help="Resume although files, captions or sizes are others than the checkpoint's; the order of the clips changes.",
-    )
-    group.add_argument(
-        "--random_crop",
-        type=float,
-        metavar="ZOOM",
-        help="Resize every training clip by a factor between 1 and ZOOM more than it takes to cover the size, and crop it anywhere.",
-    )
-    group.add_argument(
-        "--random_flip",
-        action="store_true",
-        default=None,
-        help="Exchange left and right in half of the training clips. Not where captions or conditions tell them apart.",
     )
     group.add_argument("--data_repeats", type=int, help="Take every file so often per epoch (default: 1).")
     group.add_argument("--prefetch_factor", type=int, default=2, help="Batches that each worker reads ahead.")
@@ -244,9 +244,7 @@ def make_batches(
         _check_shards(args, clips, split)
     else:
         table = read_table(args, split)
-        is_training = split == "train"
-        changes = {"random_crop": args.random_crop, "random_flip": bool(args.random_flip)} if is_training else {}
-        clips = open_clips(args, table, seed, rank=rank, world_size=world_size, **changes)
+        clips = open_clips(args, table, seed, rank=rank, world_size=world_size, is_training=split == "train")
     plan = BucketPlan(
         clips.is_image,
         clips.size_indices,
@@ -335,7 +333,7 @@ def open_clips(
     rows: Sequence[int] | None = None,
     rank: int = 0,
     world_size: int = 1,
-    **changes: Any,
+    is_training: bool = False,
 ) -> MediaClips:
     """
     The clips that the flags cut out of files.
@@ -347,7 +345,7 @@ def open_clips(
         rows (`Sequence[int]`, *optional*): Rows that will be used; all if not given.
         rank (`int`, defaults to 0): This process.
         world_size (`int`, defaults to 1): Number of processes.
-        changes: `random_crop` and `random_flip`, see [`clips.ClipSettings`].
+        is_training (`bool`, defaults to `False`): Whether `--random_crop` and `--random_flip` hold.
     """
     settings = ClipSettings(
         num_frames=args.num_frames,
@@ -356,7 +354,8 @@ def open_clips(
         frame_stride=1 if args.frame_stride is None else args.frame_stride,
         clip_start=args.clip_start or "random",
         seed=seed,
-        **changes,
+        random_crop=args.random_crop if is_training else None,
+        random_flip=is_training and bool(args.random_flip),
     )
     return MediaClips(table, settings, rows, rank, world_size)
 
