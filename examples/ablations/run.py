@@ -61,12 +61,20 @@ def parse_args(arguments=None):
     parser.add_argument(
         "--fvd_clips", type=non_negative_int, default=0, help="FVD of so many saved videos of each arm."
     )
+    parser.add_argument(
+        "--fvd_of",
+        nargs="+",
+        metavar="NAME",
+        help="Some of the saved videos only, such as ceiling text continued-025 (default: all there are).",
+    )
     parser.add_argument("--real_clips", type=Path, help="For FVD: folder or manifest of real clips.")
     parser.add_argument("--real_fps", type=positive_float, help="Rate to read real clips at; as stored if not given.")
     parser.add_argument("--real_split", default="all", help="Of a manifest of real clips.")
     args = parser.parse_args(arguments)
     if args.fvd_clips > 0 and args.real_clips is None:
         raise UsageError("`--fvd_clips` needs `--real_clips`, a folder of the real clips.")
+    if args.fvd_of is not None and args.fvd_clips == 0:
+        raise UsageError("`--fvd_of` has no effect without `--fvd_clips`: pass both, or neither.")
     args.ablation = read_ablation(args.arms_file, args.data_dir.resolve())
     for name in args.arms or ():
         if name not in args.ablation.arms:
@@ -164,7 +172,7 @@ def make_store(protocol: Protocol, cache_root: Path) -> FeatureStore:
 
 
 def score_fvd(
-    samples_dir: Path, args: Namespace, store: Callable[[Protocol, Path], FeatureStore] = make_store
+    samples_dir: Path, args: Namespace, known: dict, store: Callable[[Protocol, Path], FeatureStore] = make_store
 ) -> dict[str, int | dict[str, float]]:
     """
     FVD with its bootstrap interval of every kind of saved videos, against as many real clips of their length and size.
@@ -172,17 +180,28 @@ def score_fvd(
     Args:
         samples_dir (`Path`): With files `(N, F, H, W, 3)`.
         args (`Namespace`): Of the command line.
+        known (`dict`): What this function gave earlier: its scores of as many clips stay.
         store (`Callable`): Makes the store of features of a protocol.
+
+    Raises:
+        `UsageError`: `--fvd_of` names videos that are not there.
     """
-    scores: dict = {"num_clips": args.fvd_clips}
-    for path in sorted(samples_dir.glob("*.npy")):
+    paths = {path.stem: path for path in sorted(samples_dir.glob("*.npy"))}
+    for name in args.fvd_of or ():
+        if name not in paths:
+            raise UsageError(f"`--fvd_of` {name!r} is not in {samples_dir}, which has {', '.join(paths)}.")
+    scores = dict(known) if known.get("num_clips") == args.fvd_clips else {"num_clips": args.fvd_clips}
+    for name in args.fvd_of or paths:
+        if name in scores:
+            continue
+        path = paths[name]
         _, num_frames, height, width, _ = np.load(path, mmap_mode="r").shape
         protocol = load_protocol("any-17", num_frames=num_frames, height=height, width=width)
         features = store(protocol, args.output_dir / "features")
-        samples = features.compute(open_samples(path, protocol.clips, args.fvd_clips), path.stem).table()
+        samples = features.compute(open_samples(path, protocol.clips, args.fvd_clips), name).table()
         settings = dataclasses.replace(protocol.clips, fps=args.real_fps)
         real = features.compute(open_clips(args.real_clips, settings, args.real_split, args.fvd_clips), "real").table()
-        scores[path.stem] = dataclasses.asdict(bootstrap_frechet(samples["logits"], real["logits"]))
+        scores[name] = dataclasses.asdict(bootstrap_frechet(samples["logits"], real["logits"]))
     return scores
 
 
@@ -206,8 +225,11 @@ def main(args):
             results = {"arm": arm.name, "seed": seed, "training": arm.training} | results
             write_json(result_path(args.output_dir, arm.name, seed), results)
         fvd = fvd_path(args.output_dir, arm.name, seed)
-        if args.fvd_clips > 0 and not fvd.exists() and samples_dir.exists():
-            write_json(fvd, score_fvd(samples_dir, args))
+        if args.fvd_clips > 0 and samples_dir.exists():
+            known = json.loads(fvd.read_text()) if fvd.exists() else {}
+            scores = score_fvd(samples_dir, args, known)
+            if scores != known:
+                write_json(fvd, scores)
 
 
 if __name__ == "__main__":

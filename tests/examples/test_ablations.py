@@ -8,6 +8,7 @@ import runpy
 import shlex
 import statistics
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -162,10 +163,21 @@ def test_saved_videos_are_scored_against_real_clips(finished, tmp_path):
         extractor = FeatureExtractor(protocol.network, network=TinyExtractorNetwork())
         return FeatureStore(extractor, cache_root, progress=False)
 
-    scores = run.score_fvd(samples, args, make_store)
+    args.fvd_of = ["text"]
+    known = run.score_fvd(samples, args, {"num_clips": 2, "text": None}, make_store)
+    assert known.keys() == {"num_clips", "text"} and known["num_clips"] == 3 and known["text"] is not None
+    args.fvd_of = None
+    scores = run.score_fvd(samples, args, known, make_store)
     assert scores.keys() == {"num_clips", "ceiling", "text", "continued-003", "continued-004"}
+    assert scores["text"] is known["text"]
     assert scores["ceiling"]["value"] == pytest.approx(0, abs=1e-6)  # the same clips
     assert all(scores[kind]["value"] > 1e-3 for kind in ("text", "continued-003", "continued-004"))
+
+
+def test_fvd_of_videos_that_are_not_there_is_refused(finished):
+    run, samples = load("run"), finished[0] / "samples" / "plain-seed-0"
+    with pytest.raises(UsageError, match="'txt' is not in .*, which has ceiling, "):
+        run.score_fvd(samples, Namespace(fvd_clips=3, fvd_of=["txt"]), {})
 
 
 def test_a_finished_arm_is_skipped_and_a_killed_one_goes_on(finished, data_dir):
