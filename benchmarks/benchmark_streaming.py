@@ -27,6 +27,7 @@ from measuring import (
     make_pipeline,
     print_table,
     random_text,
+    refuse_graphs_without_cuda,
     synchronize,
     write_json,
 )
@@ -54,7 +55,9 @@ def parse_args(arguments=None):
     parser.add_argument("--turns", type=int, default=100, help="Pairs of frames for the comparison.")
     parser.add_argument("--cuda_graphs", action="store_true", help="Replay every step as a CUDA graph.")
     parser.add_argument("--plot", type=Path, help="SVG file.")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    refuse_graphs_without_cuda(args)
+    return args
 
 
 class TimedVideo:

@@ -119,9 +119,10 @@ def test_decode_order(run_benchmark, method):
     assert method in printed
 
 
-def test_decode_order_with_graphs_on_a_cpu_says_that_it_cannot(run_benchmark, capsys):
+@pytest.mark.parametrize("script", ["benchmark_decode_order.py", "benchmark_streaming.py", "benchmark_tokenizer.py"])
+def test_graphs_on_a_cpu_are_refused(run_benchmark, capsys, script):
     with pytest.raises(SystemExit):
-        run_benchmark("benchmark_decode_order.py", "--cuda_graphs")
+        run_benchmark(script, "--cuda_graphs")
     assert "`--cuda_graphs` needs `--device cuda`" in capsys.readouterr().err
 
 
@@ -176,12 +177,6 @@ def test_tokenizer(run_benchmark, fresh_accelerator):
     assert rows["stream"]["TFLOP"] == rows["decode"]["TFLOP"]
     assert rows["train"]["TFLOP"] < rows["train+gan"]["TFLOP"] < rows["train+perceptual+gan"]["TFLOP"]
     assert set(results["rates"]) == {"float32"} and "x conv" in printed
-
-
-def test_a_tokenizer_on_a_cpu_says_that_it_cannot_be_replayed_as_graphs(run_benchmark, capsys):
-    with pytest.raises(SystemExit):
-        run_benchmark("benchmark_tokenizer.py", "--cuda_graphs")
-    assert "`--cuda_graphs` needs `--device cuda`" in capsys.readouterr().err
 
 
 def test_features(run_benchmark):
