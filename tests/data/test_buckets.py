@@ -102,6 +102,11 @@ def test_batches_of_images_are_spread_evenly(ratio):
     }
 
 
+def test_what_is_logged_every_tenth_step_is_of_videos_where_every_tenth_batch_has_images():
+    logged = requests(make_plan(image_ratio=0.1), range(9, 120, 10))
+    assert not any(request.bucket.is_image for request in logged)
+
+
 def test_without_images_single_frames_of_videos_take_their_place():
     plan = BucketPlan(np.zeros(8, dtype=bool), np.zeros(8, dtype=int), ((32, 32),), 2, image_ratio=0.5)
     counts = Counter(request.bucket for request in requests(plan, range(40)))

@@ -11,6 +11,7 @@ bucket is taken once, in an order drawn for that epoch; what does not fill a ste
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -192,8 +193,9 @@ class BucketPlan:
 
     def request(self, position: int, rank: int = 0) -> BatchRequest:
         """The batch of step `position` on a rank; a pure function."""
-        images_before = int(position * self.image_ratio)
-        is_image_step = int((position + 1) * self.image_ratio) > images_before
+        # Images come first: they would else fall on every tenth step with a ratio of 0.1, and on every step that is logged.
+        images_before = math.ceil(position * self.image_ratio)
+        is_image_step = math.ceil((position + 1) * self.image_ratio) > images_before
         if is_image_step:
             bucket, rows, draws = self._streams["images"].step(images_before)
         else:
