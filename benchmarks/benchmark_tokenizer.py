@@ -181,21 +181,20 @@ def prepare(model: torch.nn.Module, accelerator: Accelerator) -> TrainedModel:
 def make_training_step(part: str, batch_size: int, accelerator: Accelerator, args) -> Callable[[], None]:
     """A training step on a random batch, as a function without arguments."""
     vae, perceptual, discriminator = make_models(part, args, args.device)
-    has_discriminator = discriminator is not None
     training = TokenizerTraining(
         accelerator,
         objective_of(part, args),
         prepare(vae, accelerator),
         MAX_GRAD_NORM,
         perceptual,
-        prepare(discriminator, accelerator) if has_discriminator else None,
+        None if discriminator is None else prepare(discriminator, accelerator),
         LeCamRegularizer().to(args.device),
     )
     average = make_average(vae, 0.9999)
     video, schedule = random_video(batch_size, args, args.device), scale_schedule_of(vae, args)
 
     def step() -> None:
-        training.train_on(video, schedule, is_judged=has_discriminator, is_adversarial=has_discriminator)
+        training.train_on(video, schedule, is_adversarial=discriminator is not None)
         update_average(average, vae)
 
     return step

@@ -114,12 +114,6 @@ def parse_args(arguments=None):
     terms = parser.add_argument_group("objective")
     terms.add_argument("--reconstruction_loss", choices=RECONSTRUCTION_LOSSES, default="l2")
     terms.add_argument("--reconstruction_weight", type=non_negative_float, default=1.0)
-    terms.add_argument(
-        "--temporal_weight",
-        type=non_negative_float,
-        default=0.0,
-        help="Of the squared error of changes from frame to frame, against flicker. Ours, not the paper's.",
-    )
     terms.add_argument("--perceptual_weight", type=non_negative_float, default=1.0)
     terms.add_argument(
         "--perceptual_frames",
@@ -145,12 +139,6 @@ def parse_args(arguments=None):
     terms.add_argument("--adversarial_weight_mode", choices=ADVERSARIAL_WEIGHT_MODES, default="fixed")
     terms.add_argument("--adversarial_loss", choices=ADVERSARIAL_LOSSES, default="hinge")
     terms.add_argument("--adversarial_start_step", type=non_negative_int, default=0)
-    terms.add_argument(
-        "--discriminator_start_step",
-        type=non_negative_int,
-        help="Train the discriminator alone from here to --adversarial_start_step, so that it can tell by then what it judges"
-        " (default: not alone).",
-    )
     terms.add_argument("--lecam_weight", type=non_negative_float, default=0.001)
     terms.add_argument("--lecam_decay", type=probability, default=0.999)
     terms.add_argument("--discriminator_learning_rate", type=positive_float, default=1e-4)
@@ -175,13 +163,6 @@ def parse_args(arguments=None):
         )
     if args.vgg_weights is not None and args.perceptual_weight == 0:
         raise UsageError("`--vgg_weights` has no effect with `--perceptual_weight 0`: leave one of them out.")
-    if args.discriminator_start_step is None:
-        args.discriminator_start_step = args.adversarial_start_step
-    if args.discriminator_start_step > args.adversarial_start_step:
-        raise UsageError(
-            f"`--discriminator_start_step` {args.discriminator_start_step} comes after `--adversarial_start_step`"
-            f" {args.adversarial_start_step}: pass at most that."
-        )
     if args.fsdp and args.adversarial_weight_mode == "adaptive":
         raise UsageError(
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
@@ -193,7 +174,6 @@ def objective_from(args):
     return TokenizerObjective(
         reconstruction_loss=args.reconstruction_loss,
         reconstruction_weight=args.reconstruction_weight,
-        temporal_weight=args.temporal_weight,
         perceptual_weight=args.perceptual_weight,
         perceptual_frames=args.perceptual_frames,
         commitment_weight=args.commitment_weight,
@@ -282,7 +262,7 @@ def train(accelerator, args):
     perceptual = load_perceptual_loss(args)
     if perceptual is not None:
         perceptual.to(device)
-    has_discriminator = args.adversarial_weight > 0
+    trains_discriminator = args.adversarial_weight > 0
 
     # 2. Optimisers, averages, data
     parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
@@ -290,7 +270,7 @@ def train(accelerator, args):
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     models, optimizers = {"vae": vae}, [bare_optimizer]
     trained_discriminator = lecam = None
-    if has_discriminator:
+    if trains_discriminator:
         discriminator = VideoPatchDiscriminator(
             base_channels=args.discriminator_channels, num_layers=args.discriminator_layers
         )
@@ -339,14 +319,13 @@ def train(accelerator, args):
     )
     with TrainingLoop(accelerator, state, args) as loop:
         for step in loop:
-            is_judged = has_discriminator and step >= args.discriminator_start_step
-            is_adversarial = has_discriminator and step >= args.adversarial_start_step
+            is_adversarial = trains_discriminator and step >= args.adversarial_start_step
             for _ in range(args.gradient_accumulation_steps):
                 batch = next(batches)
                 video = batch["pixel_values"]
                 latent_size = (side // vae.spatial_compression_ratio for side in video.shape[-2:])
                 schedule = scheduler.get_scale_schedule(*latent_size)
-                trained = training.train_on(video, schedule, is_judged, is_adversarial)
+                trained = training.train_on(video, schedule, is_adversarial)
                 output, judged = trained.generator, trained.discriminator
                 loop.watch(batch, loss=output.loss, **{f"loss/{name}": value for name, value in trained.terms.items()})
             update_average(average, vae)
@@ -358,9 +337,8 @@ def train(accelerator, args):
                     "features_rms": output.features.float().square().mean().sqrt().item(),
                     "lr": lr_scheduler.get_last_lr()[0],
                 }
-                if is_judged:
-                    values |= discriminator_balance(judged.real_logits, judged.fake_logits)
                 if is_adversarial:
+                    values |= discriminator_balance(judged.real_logits, judged.fake_logits)
                     values["adaptive_weight"] = output.adaptive_weight.item()
                 loop.log(values, show=("psnr",))
             if loop.is_validation_step:

@@ -109,11 +109,6 @@ MISTAKES = [
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to comet_ml", "`--report_to` is 'comet_ml', which is not installed"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lpips_weights x", "`--lpips_weights` has no effect without `--vgg_weights`"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --vgg_weights x --perceptual_weight 0", "`--vgg_weights` has no effect with"),
-    (
-        TRAIN_TOKENIZER,
-        f"{TOKENIZER} --discriminator_start_step 2 --adversarial_start_step 1",
-        "`--discriminator_start_step` 2 comes after `--adversarial_start_step` 1",
-    ),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --vgg_weights {{t}}/vgg.pth", "`--vgg_weights` .*vgg.pth is no file"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --vgg_weights {{p}}/model_index.json", "`--vgg_weights` .* cannot be loaded"),
     (TRAIN_TOKENIZER, "--pretrained_vae {p}", "`--pretrained_vae` '.*' cannot be loaded"),

@@ -18,7 +18,6 @@ from videoar_pipelines.training.discriminator import (
 from videoar_pipelines.training.perceptual import PerceptualLoss
 from videoar_pipelines.training.tokenizer_step import (
     TokenizerObjective,
-    change_error,
     discriminator_step,
     generator_step,
     random_scale_mask,
@@ -29,7 +28,6 @@ SCHEDULE = ((1, 1), (2, 2))
 # Every weight is another power of two: a product with it is exact.
 OBJECTIVE = TokenizerObjective(
     reconstruction_weight=2.0,
-    temporal_weight=16.0,
     perceptual_weight=0.5,
     commitment_weight=0.25,
     entropy_weight=4.0,
@@ -79,7 +77,6 @@ def test_every_term_is_its_loss_times_its_weight(vae, video, perceptual, discrim
     direct = vae(video, SCHEDULE)
     expected = {
         "reconstruction": 2.0 * distance(direct.sample, video),
-        "temporal": 16.0 * F.mse_loss(direct.sample.diff(dim=2), video.diff(dim=2)),
         "perceptual": 0.5 * perceptual(video, direct.sample),
         "commitment": 0.25 * direct.commitment_loss,
         "entropy": 4.0 * direct.entropy_loss,
@@ -99,20 +96,13 @@ def test_without_perceptual_loss_and_discriminator_their_terms_are_zero_and_miss
     assert terms["perceptual"] == 0 and "adversarial" not in terms
 
 
-def test_the_temporal_term_is_of_changes_alone(vae, video):
-    assert generator_step(vae, video[:, :, :1], SCHEDULE, OBJECTIVE).terms["temporal"] == 0
-    flicker = torch.zeros_like(video)
-    flicker[:, :, ::2] = 0.5
-    assert change_error(video + 0.5, video) < 1e-12 and change_error(video + flicker, video) == pytest.approx(0.25)
-
-
 def test_the_adaptive_weight_makes_the_adversarial_term_pull_as_hard_as_those_on_pixels(
     vae, video, perceptual, discriminator
 ):
     objective = replace(OBJECTIVE, adversarial_weight=1.0, adversarial_weight_mode="adaptive")
     last_layer = vae.decoder.conv_out.weight
     output = generator_step(vae, video, SCHEDULE, objective, perceptual, discriminator, last_layer)
-    on_pixels = output.terms["reconstruction"] + output.terms["temporal"] + output.terms["perceptual"]
+    on_pixels = output.terms["reconstruction"] + output.terms["perceptual"]
     norms = [
         torch.autograd.grad(term, last_layer, retain_graph=True)[0].norm()
         for term in (on_pixels, output.terms["adversarial"])

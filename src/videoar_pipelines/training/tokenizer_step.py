@@ -34,9 +34,6 @@ class TokenizerObjective:
     Args:
         reconstruction_loss (`str`, defaults to `"l2"`): Or `"l1"`, on pixels.
         reconstruction_weight (`float`, defaults to 1.0): Of that term.
-        temporal_weight (`float`, defaults to 0.0):
-            Of the squared error of what changes from a pixel frame to the next. Ours, not the paper's: a latent frame has bits of
-            its own, so that what stands still is shown a little differently in each, and flickers.
         perceptual_weight (`float`, defaults to 1.0): Of the perceptual distance.
         perceptual_frames (`int`, *optional*):
             How many frames of a clip, drawn anew at every step, that distance looks at: all if `None`. Its expectation stays.
@@ -52,7 +49,6 @@ class TokenizerObjective:
 
     reconstruction_loss: str = "l2"
     reconstruction_weight: float = 1.0
-    temporal_weight: float = 0.0
     perceptual_weight: float = 1.0
     perceptual_frames: int | None = None
     commitment_weight: float = 0.1
@@ -138,13 +134,6 @@ def drawn_frames(num_frames: int, num_drawn: int | None) -> list[int]:
     return sorted(torch.randperm(num_frames)[:num_drawn].tolist())
 
 
-def change_error(reconstruction: torch.Tensor, video: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the changes from frame to frame, of `(B, 3, F, H, W)` each; 0 for single frames."""
-    if video.shape[2] == 1:
-        return reconstruction.new_zeros(())
-    return F.mse_loss(reconstruction.diff(dim=2), video.diff(dim=2))
-
-
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[nn.Module]:
     """A model through which gradients pass without reaching its weights."""
@@ -194,7 +183,6 @@ def generator_step(
     distance = RECONSTRUCTION_LOSSES[objective.reconstruction_loss]
     terms = {
         "reconstruction": objective.reconstruction_weight * distance(reconstruction, video),
-        "temporal": objective.temporal_weight * change_error(reconstruction, video),
         "perceptual": objective.perceptual_weight * perceptual_distance,
         "commitment": objective.commitment_weight * output.commitment_loss,
         "entropy": objective.entropy_weight * output.entropy_loss,
@@ -207,8 +195,7 @@ def generator_step(
             fake_logits = discriminator(reconstruction).float()
         adversarial = generator_loss(fake_logits, objective.adversarial_loss)
         if objective.adversarial_weight_mode == "adaptive":
-            on_pixels = terms["reconstruction"] + terms["temporal"] + terms["perceptual"]
-            balance = adaptive_weight(on_pixels, adversarial, last_layer)
+            balance = adaptive_weight(terms["reconstruction"] + terms["perceptual"], adversarial, last_layer)
         terms["adversarial"] = objective.adversarial_weight * balance * adversarial
     return GeneratorStepOutput(sum(terms.values()), terms, reconstruction, output.latents, output.bits, balance)
 

@@ -86,17 +86,14 @@ class TokenizerTraining:
     discriminator: TrainedModel | None = None
     lecam: LeCamRegularizer | None = None
 
-    def train_on(
-        self, video: torch.Tensor, scale_schedule: ScaleSchedule, is_judged: bool, is_adversarial: bool
-    ) -> TrainedBatch:
+    def train_on(self, video: torch.Tensor, scale_schedule: ScaleSchedule, is_adversarial: bool) -> TrainedBatch:
         """
         Args:
             video (`torch.Tensor` of shape `(B, 3, F, H, W)`): Pixel frames in `[-1, 1]`, float32.
             scale_schedule (`tuple[tuple[int, int], ...]`): Grids.
-            is_judged (`bool`): Whether the discriminator learns from this batch; needs one.
-            is_adversarial (`bool`): Whether the tokenizer learns from the discriminator; needs one.
+            is_adversarial (`bool`): Whether the discriminator takes part; needs one.
         """
-        discriminator = self.discriminator if is_judged else None
+        discriminator = self.discriminator if is_adversarial else None
         trained = [self.tokenizer.wrapped, *([] if discriminator is None else [discriminator.wrapped])]
         judged, norms = None, {}
         with self.accelerator.accumulate(*trained):
@@ -108,7 +105,7 @@ class TokenizerTraining:
                     scale_schedule,
                     self.objective,
                     self.perceptual,
-                    self.discriminator.model if is_adversarial else None,
+                    None if discriminator is None else discriminator.model,
                     self.tokenizer.model.decoder.conv_out.weight,
                 )
             norms["gradient_norm"] = self._take_step(self.tokenizer, output.loss)
