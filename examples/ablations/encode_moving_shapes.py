@@ -21,7 +21,7 @@ from videoar_pipelines import VideoARPipeline, VideoARScheduler
 from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
-    fingerprint_of,
+    fingerprint_of_token_maker,
     read_settings,
     round_features,
     shard_path,
@@ -33,6 +33,7 @@ from videoar_pipelines.moving_shapes.data_set import SPLITS as COMBINATIONS
 from videoar_pipelines.moving_shapes.data_set import caption_for, draw_clip, render_clips
 from videoar_pipelines.training.components import config_of
 from videoar_pipelines.utils.command_line import CommandLineParser, loading, positive_int, run_command_line
+from videoar_pipelines.utils.provenance import fingerprint_of
 
 
 def parse_args(arguments=None):
@@ -82,7 +83,7 @@ def load_pipeline(args) -> VideoARPipeline:
 def make_settings(args, pipeline: VideoARPipeline, scheduler: VideoARScheduler) -> ShardSettings:
     ratio = pipeline.vae.spatial_compression_ratio
     return ShardSettings(
-        vae_fingerprint=fingerprint_of(pipeline.vae),
+        vae_fingerprint=fingerprint_of_token_maker(pipeline.vae),
         text_encoder_fingerprint=fingerprint_of(pipeline.text_encoder),
         max_text_length=args.max_sequence_length,
         num_bits=pipeline.vae.config.latent_channels,

@@ -35,7 +35,7 @@ from videoar_pipelines.data.sources import SPLITS, add_clip_arguments, open_clip
 from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
-    fingerprint_of,
+    fingerprint_of_token_maker,
     read_settings,
     round_features,
     shard_path,
@@ -46,6 +46,7 @@ from videoar_pipelines.models.text_encoding import encode_text
 from videoar_pipelines.training.arguments import parse_args_with_config_file
 from videoar_pipelines.training.components import config_of, load_text_models
 from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
+from videoar_pipelines.utils.provenance import fingerprint_of
 from videoar_pipelines.utils.video_io import levels_to_video
 
 
@@ -158,7 +159,7 @@ def make_settings(args, num_shards, table, vae, scheduler, text_encoder):
     ratio = vae.spatial_compression_ratio
     sizes = args.buckets or [(args.height, args.width)]
     return ShardSettings(
-        vae_fingerprint=fingerprint_of(vae),
+        vae_fingerprint=fingerprint_of_token_maker(vae),
         text_encoder_fingerprint=None if text_encoder is None else fingerprint_of(text_encoder),
         max_text_length=None if text_encoder is None else args.max_sequence_length,
         num_bits=vae.config.latent_channels,

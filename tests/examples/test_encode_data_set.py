@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import copy
 import json
 import runpy
 import shutil
@@ -347,10 +348,21 @@ def two_shards(script, checkpoint, videos, tmp_path_factory):
 def test_shards_of_another_tokenizer_are_refused(two_shards, pipeline):
     other = make_tiny_pipeline(seed=1)
     with pytest.raises(
-        ValueError, match="were made by a tokenizer of other weights or settings. Encode the data set again"
+        ValueError,
+        match="were made by a tokenizer whose encoder has other weights or settings. Encode the data set again",
     ):
         make_source(two_shards, pipeline, vae=other.vae)
     make_source(two_shards, pipeline)
+
+
+def test_shards_go_with_any_decoder_of_their_tokenizer(two_shards, pipeline):
+    other = copy.deepcopy(pipeline.vae)
+    for parameter in other.decoder.parameters():
+        parameter.data.add_(0.1)
+    make_source(two_shards, pipeline, vae=other)
+    other.encoder.conv_in.bias.data.add_(0.1)
+    with pytest.raises(ValueError, match="whose encoder has other weights"):
+        make_source(two_shards, pipeline, vae=other)
 
 
 def test_shards_of_another_text_encoder_are_refused(two_shards, pipeline):
