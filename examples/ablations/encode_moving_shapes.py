@@ -21,7 +21,7 @@ from videoar_pipelines import VideoARPipeline, VideoARScheduler
 from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
-    fingerprint_of_token_maker,
+    fingerprint_of_encoder,
     read_settings,
     round_features,
     shard_path,
@@ -83,7 +83,7 @@ def load_pipeline(args) -> VideoARPipeline:
 def make_settings(args, pipeline: VideoARPipeline, scheduler: VideoARScheduler) -> ShardSettings:
     ratio = pipeline.vae.spatial_compression_ratio
     return ShardSettings(
-        vae_fingerprint=fingerprint_of_token_maker(pipeline.vae),
+        vae_fingerprint=fingerprint_of_encoder(pipeline.vae),
         text_encoder_fingerprint=fingerprint_of(pipeline.text_encoder),
         max_text_length=args.max_sequence_length,
         num_bits=pipeline.vae.config.latent_channels,

@@ -35,7 +35,7 @@ from videoar_pipelines.data.sources import SPLITS, add_clip_arguments, open_clip
 from videoar_pipelines.data.token_shards import (
     ShardSettings,
     TokenShardWriter,
-    fingerprint_of_token_maker,
+    fingerprint_of_encoder,
     read_settings,
     round_features,
     shard_path,
@@ -159,7 +159,7 @@ def make_settings(args, num_shards, table, vae, scheduler, text_encoder):
     ratio = vae.spatial_compression_ratio
     sizes = args.buckets or [(args.height, args.width)]
     return ShardSettings(
-        vae_fingerprint=fingerprint_of_token_maker(vae),
+        vae_fingerprint=fingerprint_of_encoder(vae),
         text_encoder_fingerprint=None if text_encoder is None else fingerprint_of(text_encoder),
         max_text_length=None if text_encoder is None else args.max_sequence_length,
         num_bits=vae.config.latent_channels,

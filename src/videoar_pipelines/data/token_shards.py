@@ -67,9 +67,10 @@ def round_features(features: torch.Tensor) -> torch.Tensor:
     return features.to(torch.float16).to(torch.float32)
 
 
-def fingerprint_of_token_maker(vae: AutoencoderVideoAR) -> str:
+def fingerprint_of_encoder(vae: AutoencoderVideoAR) -> str:
     """
-    A hash of the part of a tokenizer that makes tokens. Its decoder can go on learning, or be exchanged, with the same shards.
+    A hash of a tokenizer without its decoder, which has no part in its tokens: it can go on learning, or be exchanged, with the
+    same shards.
     """
     return fingerprint_of(vae, leave_out="decoder")
 
@@ -80,7 +81,7 @@ class ShardSettings:
     What all shards of a data set have in common.
 
     Args:
-        vae_fingerprint (`str`): Of the tokenizer without its decoder, see [`fingerprint_of_token_maker`].
+        vae_fingerprint (`str`): Of the tokenizer without its decoder, see [`fingerprint_of_encoder`].
         text_encoder_fingerprint (`str`, *optional*): Of the text encoder, if there are text states.
         max_text_length (`int`, *optional*): Text tokens `N`, if there are text states.
         num_bits (`int`): `d`.
@@ -348,7 +349,7 @@ class TokenShards:
         text_encoder: T5EncoderModel | None,
     ) -> None:
         remedy = "Encode the data set again, into a new folder, or train with the models it was encoded with."
-        if fingerprint_of_token_maker(vae) != self.settings.vae_fingerprint:
+        if fingerprint_of_encoder(vae) != self.settings.vae_fingerprint:
             raise ValueError(
                 f"The shards in `{folder}` were made by a tokenizer whose encoder has other weights or settings. {remedy}"
             )
