@@ -72,7 +72,7 @@ def fingerprint_of_encoder(vae: AutoencoderVideoAR) -> str:
     A hash of a tokenizer without its decoder, which has no part in its tokens: it can go on learning, or be exchanged, with the
     same shards.
     """
-    return fingerprint_of(vae, leave_out="decoder")
+    return fingerprint_of(vae, leave_out=("decoder",))
 
 
 @dataclass(frozen=True)

@@ -34,30 +34,26 @@ def code_version() -> str:
     return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def fingerprint_of(model: torch.nn.Module, leave_out: str | None = None) -> str:
+def fingerprint_of(model: torch.nn.Module, leave_out: tuple[str, ...] = ()) -> str:
     """
     A hash of a model's weights, and for a diffusers model of its configuration. Weights are rounded to bfloat16 for it, so a
     model that was loaded in bfloat16 is known for the one that it was rounded from.
 
     Args:
         model (`torch.nn.Module`): A model of diffusers or transformers.
-        leave_out (`str`, *optional*):
-            Weights and settings whose names begin with it do not count: with `"decoder"`, a tokenizer is known for one that
-            makes the same tokens.
+        leave_out (`tuple[str, ...]`, *optional*):
+            Weights and settings whose names begin with one of these do not count: with `("decoder",)`, a tokenizer is known for
+            one that makes the same tokens.
     """
-
-    def counts(name: str) -> bool:
-        return leave_out is None or not name.startswith(leave_out)
-
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
-        if not counts(name):
+        if name.startswith(leave_out):
             continue
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         rounded = weight.detach().cpu().to(torch.bfloat16).contiguous()
         digest.update(rounded.view(torch.int16).numpy().data)
     if isinstance(model.config, dict):
-        config = {key: value for key, value in model.config.items() if not key.startswith("_") and counts(key)}
+        config = {key: value for key, value in model.config.items() if not key.startswith(("_", *leave_out))}
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
