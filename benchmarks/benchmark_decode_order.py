@@ -28,6 +28,7 @@ from measuring import (
     median_seconds,
     print_table,
     refuse_graphs_without_cuda,
+    set_up_torch,
     write_json,
 )
 
@@ -149,8 +150,7 @@ def measure_costs(
 @torch.no_grad()
 def main(args):
     # 1. The model
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     transformer = make_random(VideoARTransformer3DModel, CONFIGS[args.config], args.device, DTYPES[args.dtype])
     transformer.fuse_qkv_projections()
     if args.pack_linear_layers:

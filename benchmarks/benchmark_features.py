@@ -16,7 +16,15 @@ import tempfile
 from pathlib import Path
 
 import torch
-from measuring import describe_machine, make_parser, measure_rates, median_seconds, print_table, write_json
+from measuring import (
+    describe_machine,
+    make_parser,
+    measure_rates,
+    median_seconds,
+    print_table,
+    set_up_torch,
+    write_json,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from videoar_pipelines.evaluation.clips import open_clips
@@ -89,8 +97,7 @@ def measure(args, folder):
 
 
 def main(args):
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     with tempfile.TemporaryDirectory() as folder:
         rates, rows = measure(args, Path(folder))
     machine = describe_machine(args)

@@ -45,19 +45,21 @@ from measuring import (
     print_table,
     random_text,
     reset_peak_memory,
+    set_up_torch,
     step_bytes,
     step_flops,
     synchronize,
     write_json,
 )
 
-from videoar_pipelines import VideoARPipeline
+from videoar_pipelines import VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.pipelines.frame_sampler import FrameSampler
 from videoar_pipelines.utils.command_line import run_command_line
 from videoar_pipelines.utils.video_io import frames_to_uint8
 
 
 MODES = ("eager", "graphed", "compiled", "compiled+graphed")
+QUANTIZATIONS = ("int8", "fp8")
 
 
 def parse_args(arguments=None):
@@ -81,9 +83,29 @@ def parse_args(arguments=None):
         help="JSON: `options` of torch.compile, such as '{\"aggressive_fusion\": true}'.",
     )
     parser.add_argument(
+        "--quantize",
+        choices=QUANTIZATIONS,
+        help="The linear layers of the blocks, with torchao: 'int8' the weights alone, 'fp8' weights and inputs, a scale for every row.",
+    )
+    parser.add_argument(
         "--pack_linear_layers", action="store_true", help="Weights in oneDNN's layout; CPU, eager only."
     )
     return parser.parse_args(arguments)
+
+
+def quantize_blocks(transformer: VideoARTransformer3DModel, name: str) -> None:
+    """Stores the linear layers of the blocks as a quantisation of [`QUANTIZATIONS`]."""
+    from torchao.quantization import (  # optional
+        Float8DynamicActivationFloat8WeightConfig,
+        Int8WeightOnlyConfig,
+        PerRow,
+        quantize_,
+    )
+
+    if name == "int8":
+        quantize_(transformer.blocks, Int8WeightOnlyConfig())
+    else:
+        quantize_(transformer.blocks, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
 
 
 def open_sampler(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0) -> FrameSampler:
@@ -148,7 +170,7 @@ def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, fl
     latents = sample(sampler)  # compiles and records
     parts = {"sample": timed(lambda: sample(sampler))}
     parts["sample memory"] = peak_memory_bytes(args.device)
-    parts["decode"] = timed(lambda: pipeline.vae.decode(latents.to(pipeline.vae.dtype)))
+    parts["decode"] = timed(lambda: pipeline._runner.decode_chunk(pipeline.vae, latents, None))
     parts["peak memory"] = peak_memory_bytes(args.device)
 
     def write_text() -> None:
@@ -204,8 +226,7 @@ def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int
 @torch.no_grad()
 def main(args):
     # 1. The machine
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     dtype = DTYPES[args.dtype]
     rates = measure_rates(dtype, args)
     results = {"machine": describe_machine(args), "arguments": {}, "rates": rates, "rows": []}
@@ -219,6 +240,10 @@ def main(args):
         if args.from_prompt:
             add_text_encoder(pipeline, config)
         pipeline.transformer.fuse_qkv_projections()
+        if torch.device(args.device).type == "cuda":
+            pipeline.vae.to(memory_format=torch.channels_last_3d)
+        if args.quantize is not None:
+            quantize_blocks(pipeline.transformer, args.quantize)
         if args.attention_backend is not None:
             pipeline.transformer.set_attention_backend(args.attention_backend)
         if args.pack_linear_layers:
@@ -229,6 +254,7 @@ def main(args):
                 pipeline.transformer.compile_repeated_blocks(
                     fullgraph=True, dynamic=True, options=args.compile_options
                 )
+                pipeline.vae.decoder.compile(fullgraph=True)
                 is_compiled = True
             if "graphed" in mode:
                 pipeline.enable_cuda_graphs()

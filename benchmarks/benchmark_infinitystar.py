@@ -16,7 +16,16 @@ guidance; the sizes are those of the reference's recorded runs A (one pass a sca
 
 import torch
 import torch.nn.functional as F
-from measuring import DTYPES, describe_machine, make_parser, make_random, median_seconds, print_table, write_json
+from measuring import (
+    DTYPES,
+    describe_machine,
+    make_parser,
+    make_random,
+    median_seconds,
+    print_table,
+    set_up_torch,
+    write_json,
+)
 
 from videoar_pipelines import InfinityStarScheduler, InfinityStarTransformer3DModel
 from videoar_pipelines.pipelines.infinitystar.clip_sampler import ClipSampler, TextBranch
@@ -117,8 +126,7 @@ def make_operations(transformer: InfinityStarTransformer3DModel, scheduler: Infi
 
 @torch.no_grad()
 def main(args):
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     transformer = make_random(
         InfinityStarTransformer3DModel, TRANSFORMERS[args.config], args.device, DTYPES[args.dtype]
     )

@@ -28,6 +28,7 @@ from measuring import (
     print_table,
     random_text,
     refuse_graphs_without_cuda,
+    set_up_torch,
     synchronize,
     write_json,
 )
@@ -165,8 +166,7 @@ def draw_plot(path: Path, curves: dict[str, list[float]]) -> None:
 @torch.no_grad()
 def main(args):
     # 1. The model
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     pipeline = make_pipeline(args.config, args.tokenizer, args.device, DTYPES[args.dtype])
     pipeline.transformer.fuse_qkv_projections()
     if args.cuda_graphs:

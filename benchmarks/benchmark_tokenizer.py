@@ -48,6 +48,7 @@ from measuring import (
     print_table,
     refuse_graphs_without_cuda,
     reset_peak_memory,
+    set_up_torch,
     write_json,
 )
 from torch.utils.flop_counter import FlopCounterMode
@@ -93,8 +94,9 @@ def parse_args(arguments=None):
     parser.add_argument(
         "--cuda_graphs",
         action="store_true",
-        help="Replay `stream` as CUDA graphs, where its chunks are single frames.",
+        help="Replay `decode` (of small clips) and `stream` (where its chunks are single frames) as CUDA graphs.",
     )
+    parser.add_argument("--compile", action="store_true", help="Compile encoder and decoder.")
     parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="Autocast of training.")
     parser.add_argument("--gradient_checkpointing", action="store_true")
     parser.add_argument("--perceptual_network", choices=PERCEPTUAL_NETWORKS, default="vgg16")
@@ -112,6 +114,17 @@ def parse_args(arguments=None):
 def random_video(batch_size: int, args, device: str) -> torch.Tensor:
     """Pixel frames in [-1, 1], `(B, 3, F, H, W)`."""
     return torch.rand(batch_size, 3, args.num_frames, args.height, args.width, device=device) * 2 - 1
+
+
+def make_vae(args, device: str, dtype: torch.dtype) -> AutoencoderVideoAR:
+    """A tokenizer of random weights, which lie in memory as a GPU's convolutions read them."""
+    vae = make_random(AutoencoderVideoAR, TOKENIZERS[args.config], device, dtype)
+    if torch.device(device).type == "cuda":
+        vae.to(memory_format=torch.channels_last_3d)
+    if args.compile:
+        for network in (vae.encoder, vae.decoder):
+            network.compile(fullgraph=True)
+    return vae
 
 
 # 1. Encoder, decoder, quantiser
@@ -139,10 +152,11 @@ def make_part(vae: AutoencoderVideoAR, part: str, batch_size: int, args) -> Call
     if part == "quantize":
         return functools.partial(quantize_and_go_back, vae, features.requires_grad_())
     latents = vae.quantize(features).latents
-    if part == "decode":
+    if part == "decode" and not args.cuda_graphs:
         return functools.partial(vae.decode, latents)
     runner = CUDAGraphRunner() if args.cuda_graphs else EagerRunner()
-    return functools.partial(decode_in_chunks, vae, latents, args.chunk_size, runner)
+    chunk_size = num_latent_frames if part == "decode" else args.chunk_size
+    return functools.partial(decode_in_chunks, vae, latents, chunk_size, runner)
 
 
 # 2. Training
@@ -150,7 +164,7 @@ def make_part(vae: AutoencoderVideoAR, part: str, batch_size: int, args) -> Call
 
 def make_models(part: str, args, device: str) -> tuple:
     """Tokenizer, perceptual network and discriminator of a part; `None` for one that it lacks."""
-    vae = make_random(AutoencoderVideoAR, TOKENIZERS[args.config], device, torch.float32).train()
+    vae = make_vae(args, device, torch.float32).train()
     if args.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     with torch.device(device):
@@ -205,7 +219,7 @@ def make_training_step(part: str, batch_size: int, accelerator: Accelerator, arg
 
 def count_flops(part: str, args) -> int:
     """Operations of one clip, counted on tensors without numbers."""
-    args = Namespace(**vars(args) | {"gradient_checkpointing": False, "cuda_graphs": False})
+    args = Namespace(**vars(args) | {"gradient_checkpointing": False, "cuda_graphs": False, "compile": False})
     with FlopCounterMode(display=False) as counter:
         if part in TRAINING_PARTS:
             vae, perceptual, discriminator = make_models(part, args, "meta")
@@ -244,7 +258,7 @@ def measure_seconds(part: str, batch_size: int, accelerator: Accelerator, args) 
     reset_peak_memory(args.device)
     if part in TRAINING_PARTS:
         return median_seconds(make_training_step(part, batch_size, accelerator, args), args)
-    vae = make_random(AutoencoderVideoAR, TOKENIZERS[args.config], args.device, DTYPES[args.dtype])
+    vae = make_vae(args, args.device, DTYPES[args.dtype])
     if part == "quantize":
         return median_seconds(make_part(vae.train(), part, batch_size, args), args)
     with torch.no_grad():
@@ -278,8 +292,7 @@ def benchmark(part: str, batch_size: int, rates: dict, accelerator: Accelerator,
 
 def main(args):
     # 1. The machine
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     rates = {}
     for name in {computed_in(part, args) for part in args.parts}:
         rates[name] = measure_rates(DTYPES[name], args)

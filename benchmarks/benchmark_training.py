@@ -29,6 +29,7 @@ from measuring import (
     peak_memory_bytes,
     print_table,
     reset_peak_memory,
+    set_up_torch,
     step_flops,
     write_json,
 )
@@ -118,8 +119,7 @@ def benchmark(transformer: VideoARTransformer3DModel, mask: str, batch_size: int
 
 def main(args):
     # 1. The machine
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_up_torch(args)
     computed_in = torch.bfloat16 if args.mixed_precision == "bf16" else DTYPES[args.dtype]
     rates = measure_rates(computed_in, args)
     results = {"machine": describe_machine(args), "arguments": {}, "rates": rates, "rows": []}

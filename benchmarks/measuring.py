@@ -88,12 +88,24 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice when not given.")
     parser.add_argument(
+        "--cudnn_benchmark",
+        action="store_true",
+        help="CUDA: try convolutions when they first run, and keep the fastest.",
+    )
+    parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="'processor' for one thread on a busy machine."
     )
     parser.add_argument("--repeats", type=int, default=5, help="Timed runs, of which the median counts.")
     parser.add_argument("--warm_ups", type=int, default=2, help="Runs before the timed ones.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser
+
+
+def set_up_torch(args) -> None:
+    """Threads and the choice of convolutions, as the command line says."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = args.cudnn_benchmark
 
 
 # 2. Models of random weights

@@ -5,7 +5,9 @@ Layers and blocks of the tokenizer: convolutions that are causal in time, norms 
 ahead; what a convolution needs of earlier chunks travels in a [`CausalStream`].
 
 A tensor is `(B, T, C, H, W)` (frames before channels), so that every per-frame operation is a 2D one on `(B * T, C, H, W)`; `T`, `H`
-and `W` are those of the layer.
+and `W` are those of the layer. On a CPU it lies in memory as it is written. On a GPU channels lie last, `(B, T, H, W, C)`, as the
+convolutions of its tensor cores read them: a 3D convolution takes that without a copy, frames need not become channels, and every
+operation between two convolutions keeps it.
 """
 
 from collections.abc import Sequence
@@ -65,9 +67,10 @@ class VideoARCausalConv3d(nn.Conv3d):
     """
     A convolution that is causal in time. Its weight is always `(out, in, kernel_t, kernel_h, kernel_w)`.
 
-    A video starts with `kernel_t - 1` copies of the first input frame, so a still video is seen as the same frame all
-    along. The frames of a window become channels of one 2D convolution. It computes what a 3D one would, needs no
-    other memory layout than the per-frame operations around it, and is faster on a CPU, twice for `kernel_t = 1`.
+    A video starts with `kernel_t - 1` copies of the first input frame, so a still video is seen as the same frame all along.
+
+    On a CPU the frames of a window become channels of one 2D convolution. It computes what a 3D one would, needs no other memory
+    layout than the per-frame operations around it, and is faster, twice for `kernel_t = 1`. On a GPU it is the 3D one.
 
     Args:
         in_channels (`int`): Channels in.
@@ -99,22 +102,145 @@ class VideoARCausalConv3d(nn.Conv3d):
         self.state_index = None  # set by `number_causal_convolutions`
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        batch_size = hidden_states.shape[0]
         kernel_size, stride = self.kernel_size[0], self.stride[0]
-        if kernel_size > 1:
-            if stream.is_first_chunk:
-                past = hidden_states[:, :1].expand(-1, kernel_size - 1, -1, -1, -1)
-            else:
-                past = stream.past[self.state_index]
-            hidden_states = torch.cat([past, hidden_states], dim=1)
-            if stream.future is not None:
-                next_window = (hidden_states.shape[1] - kernel_size) // stride * stride + stride
-                stream.future[self.state_index] = hidden_states[:, next_window:].clone()
-            windows = hidden_states.unfold(1, kernel_size, stride)  # (B, T, C, H, W, kernel)
-            hidden_states = windows.permute(0, 1, 2, 5, 3, 4).flatten(2, 3)  # (B, T, C * kernel, H, W)
-        frames = hidden_states.flatten(0, 1)  # (B * T, C * kernel, H, W)
-        frames = convolve(frames, self.weight.flatten(1, 2), self.bias, self.stride[1:], self.padding[1:])
-        return frames.unflatten(0, (batch_size, -1))
+        frames = self.with_past(hidden_states, stream, kernel_size, stride)
+        if has_channels_last(frames):
+            volume = F.conv3d(as_volume(frames), self.weight, self.bias, self.stride, self.padding)
+            return volume.transpose(1, 2)
+        frames = windows_as_channels(frames, kernel_size, stride)
+        output = convolve(
+            frames.flatten(0, 1), self.weight.flatten(1, 2), self.bias, self.stride[1:], self.padding[1:]
+        )
+        return output.unflatten(0, frames.shape[:2])
+
+    def with_past(
+        self, hidden_states: torch.Tensor, stream: CausalStream, kernel_size: int, stride: int
+    ) -> torch.Tensor:
+        """
+        The frames `(B, T, C, H, W)` behind the `kernel_size - 1` that the first window needs besides; leaves to the next chunk what its
+        first window needs.
+        """
+        if kernel_size == 1:
+            return hidden_states
+        if stream.is_first_chunk:
+            past = [hidden_states[:, :1]] * (kernel_size - 1)
+        else:
+            past = [stream.past[self.state_index]]
+        frames = concatenate_frames([*past, hidden_states])
+        if stream.future is not None:
+            next_window = (frames.shape[1] - kernel_size) // stride * stride + stride
+            stream.future[self.state_index] = concatenate_frames([frames[:, next_window:]])
+        return frames
+
+
+def has_channels_last(frames: torch.Tensor) -> bool:
+    """Whether the channels of `(B, T, C, H, W)` are to lie last, see the top of this file."""
+    return frames.device.type != "cpu"
+
+
+def as_volume(frames: torch.Tensor) -> torch.Tensor:
+    """`(B, T, C, H, W)` as `(B, C, T, H, W)` with the channels last in memory; a copy only of frames that lie otherwise."""
+    return frames.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+
+
+def concatenate_frames(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Parts `(B, n, C, H, W)` of a video as one new tensor."""
+    if has_channels_last(parts[-1]):
+        return torch.cat([as_volume(part) for part in parts], dim=2).transpose(1, 2)
+    return torch.cat(parts, dim=1)
+
+
+def windows_as_channels(frames: torch.Tensor, num_frames: int, stride: int = 1) -> torch.Tensor:
+    """Windows of `num_frames` frames, `stride` frames apart, as `(B, T, C * num_frames, H, W)`, the frames of a channel together."""
+    if num_frames == 1:
+        return frames
+    windows = frames.unfold(1, num_frames, stride)  # (B, T, C, H, W, num_frames)
+    return windows.permute(0, 1, 2, 5, 3, 4).flatten(2, 3)
+
+
+class VideoARUpsamplingConv3d(VideoARCausalConv3d):
+    """
+    A causal convolution of frames of twice the height and width and, with `temporal_upsampling = 2`, of twice as many frames, all by
+    nearest repetition; but computed on the frames as they come.
+
+    Where a kernel covers copies of one pixel, their weights are added up first: instead of 3x3 pixels an output pixel sees 2x2, in
+    time two frames instead of three. That is 4/9 of the operations, or 8/27. Output pixels at even and odd places have sums of their
+    own, which together are one transposed convolution of 4x4 pixels and stride 2.
+
+    Args:
+        channels (`int`): Channels in and out.
+        temporal_kernel_size (`int`): Frames of a window, after the repetition.
+        temporal_upsampling (`int`): 1, or 2: `n` frames become `2n - 1` (later chunks: `2n`).
+    """
+
+    def __init__(self, channels: int, temporal_kernel_size: int, temporal_upsampling: int):
+        super().__init__(channels, channels, temporal_kernel_size)
+        self.temporal_upsampling = temporal_upsampling
+
+    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+        # Sums of weights of few bits are made with more, and rounded once.
+        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        weight = (
+            fold_time(weight) if self.temporal_upsampling == 2 else weight[None]
+        )  # (phases, out, in, frames, 3, 3)
+        weight = fold_space(weight).to(self.weight.dtype)
+        num_phases, num_frames = len(weight), weight.shape[3]
+        bias = self.bias.repeat(num_phases)
+
+        frames = self.with_past(hidden_states, stream, num_frames, stride=1)
+        if has_channels_last(frames):
+            output = self.convolve_volume(as_volume(frames), weight, bias)
+        else:
+            frames = windows_as_channels(frames, num_frames)
+            weight = weight.permute(2, 3, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (in * frames, phases * out, 4, 4)
+            output = F.conv_transpose2d(frames.flatten(0, 1), weight, bias, stride=2, padding=1)
+            output = output.unflatten(0, frames.shape[:2]).unflatten(2, (num_phases, -1)).flatten(1, 2)
+        return output[:, num_phases - 1 :] if stream.is_first_chunk else output
+
+    @staticmethod
+    def convolve_volume(volume: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            volume (`torch.Tensor` of shape `(B, in, T + frames - 1, H, W)`): Channels last.
+            weight (`torch.Tensor` of shape `(phases, out, in, frames, 4, 4)`): Folded.
+            bias (`torch.Tensor` of shape `(phases * out,)`).
+
+        Returns:
+            `torch.Tensor` of shape `(B, T * phases, out, 2H, 2W)`: Channels last.
+        """
+        num_phases, num_frames = len(weight), weight.shape[3]
+        num_windows = volume.shape[2] - num_frames + 1
+        windows = torch.cat([volume[:, :, tap : tap + num_windows] for tap in range(num_frames)], dim=1)
+        weight = weight.permute(3, 2, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (frames * in, phases * out, 4, 4)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        frames = windows.transpose(1, 2).flatten(0, 1)  # (B * T, frames * in, H, W)
+        output = F.conv_transpose2d(frames, weight, bias, stride=2, padding=1).permute(0, 2, 3, 1)
+        output = output.unflatten(0, (len(volume), -1)).unflatten(-1, (num_phases, -1))  # (B, T, 2H, 2W, phases, out)
+        return output.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).permute(0, 1, 4, 2, 3)
+
+
+def fold_space(weight: torch.Tensor) -> torch.Tensor:
+    """Kernels `(..., 3, 3)` for pixels that are there twice as transposed ones `(..., 4, 4)` of stride 2 for single pixels."""
+    for _ in range(2):
+        first, middle, last = weight.unbind(-1)
+        weight = torch.stack([last, middle + last, first + middle, first], dim=-1).transpose(-1, -2)
+    return weight
+
+
+def fold_time(weight: torch.Tensor) -> torch.Tensor:
+    """
+    Kernels `(out, in, k, h, w)` for frames that are there twice as two kernels for single frames, `(2, out, in, k // 2 + 1, h, w)`:
+    one for the first copy of a frame as the current one, one for the second.
+    """
+    kernel_size = weight.shape[2]
+    num_past = kernel_size // 2
+    phases = []
+    for phase in range(2):
+        taps = weight.new_zeros(*weight.shape[:2], num_past + 1, *weight.shape[3:])
+        for tap in range(kernel_size):
+            taps[:, :, num_past + (phase - kernel_size + 1 + tap) // 2] += weight[:, :, tap]
+        phases.append(taps)
+    return torch.stack(phases)
 
 
 def number_causal_convolutions(network: nn.Module) -> int:
@@ -131,7 +257,27 @@ class VideoARFrameGroupNorm(nn.GroupNorm):
     """Group normalisation of every frame by itself; statistics over time would look ahead."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if has_channels_last(hidden_states):
+            return self.normalize_in_place_order(hidden_states)
         return super().forward(hidden_states.flatten(0, 1)).unflatten(0, hidden_states.shape[:2])
+
+    def normalize_in_place_order(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """
+        The same of frames with channels last, which PyTorch's kernel would copy before and after. Sums over pixels first, which are
+        read in order, then over the channels of a group.
+        """
+        dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+        num_pixels = hidden_states.shape[-2] * hidden_states.shape[-1]
+        sums = hidden_states.sum(dim=(-2, -1), dtype=dtype)  # (B, T, C)
+        squares = torch.linalg.vector_norm(hidden_states, dim=(-2, -1), dtype=dtype).square()
+        mean, mean_square = (
+            value.unflatten(-1, (self.num_groups, -1)).mean(-1, keepdim=True) / num_pixels for value in (sums, squares)
+        )  # (B, T, groups, 1)
+        inverse_deviation = torch.rsqrt((mean_square - mean.square()).clamp(min=0) + self.eps)
+        scale = (inverse_deviation * self.weight.to(dtype).unflatten(0, (self.num_groups, -1))).flatten(2)  # (B, T, C)
+        shift = self.bias.to(dtype) - (mean * scale.unflatten(-1, (self.num_groups, -1))).flatten(2)
+        scale, shift = (value.to(hidden_states.dtype)[..., None, None] for value in (scale, shift))
+        return torch.addcmul(shift, hidden_states, scale)
 
 
 class VideoARChannelRMSNorm(nn.Module):
@@ -204,7 +350,8 @@ class VideoARDownsampler(nn.Module):
         )
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        padded = F.pad(hidden_states, (0, 1, 0, 1))  # zeros on the right and at the bottom
+        # Zeros on the right and at the bottom; of single frames, which keep their memory layout
+        padded = F.pad(hidden_states.flatten(0, 1), (0, 1, 0, 1)).unflatten(0, hidden_states.shape[:2])
         output = self.conv(padded, stream)
         if self.residual:
             output = output + self.average(hidden_states, stream)
@@ -231,19 +378,21 @@ class VideoARUpsampler(nn.Module):
         super().__init__()
         self.residual = residual
         self.temporal_stride = temporal_stride
-        self.conv = VideoARCausalConv3d(channels, channels, temporal_kernel_size)
+        self.conv = VideoARUpsamplingConv3d(channels, temporal_kernel_size, temporal_upsampling=temporal_stride)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+        output = self.conv(hidden_states, stream)
+        if self.residual:
+            output = output + self.repeat(hidden_states, stream)
+        return output
+
+    def repeat(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         if self.temporal_stride == 2:
             hidden_states = hidden_states.repeat_interleave(2, dim=1)
             if stream.is_first_chunk:
                 hidden_states = hidden_states[:, 1:]
         frames = F.interpolate(hidden_states.flatten(0, 1), scale_factor=2.0, mode="nearest")
-        repeated = frames.unflatten(0, hidden_states.shape[:2])
-        output = self.conv(repeated, stream)
-        if self.residual:
-            output = output + repeated
-        return output
+        return frames.unflatten(0, hidden_states.shape[:2])
 
 
 # 2. Blocks

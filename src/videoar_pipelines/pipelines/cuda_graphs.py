@@ -180,8 +180,8 @@ def weight_addresses(model: torch.nn.Module) -> Hashable:
 
 class CUDAGraphRunner(EagerRunner):
     """
-    Runs the steps of the transformer, and the tokenizer for single latent frames, as CUDA graphs. The results are those of the same
-    kernels without graphs.
+    Runs the steps of the transformer, and the tokenizer for single latent frames and small clips, as CUDA graphs. The results are
+    those of the same kernels without graphs.
 
     Args:
         max_caches (`int`, defaults to 4):
@@ -243,7 +243,8 @@ class CUDAGraphRunner(EagerRunner):
     def decode_chunk(
         self, vae: AutoencoderVideoAR, latents: torch.Tensor, state: AutoencoderVideoARState | None
     ) -> tuple[torch.Tensor, AutoencoderVideoARState]:
-        if latents.shape[2] > 1 or not _can_be_recorded(vae):
+        is_large = latents.shape[2] > 1 and _num_pixels(vae, latents) > MAX_RECORDED_PIXELS
+        if is_large or not _can_be_recorded(vae):
             return super().decode_chunk(vae, latents, state)
         run_eagerly = functools.partial(super().decode_chunk, vae)
         key = weight_addresses(vae.decoder)
@@ -304,8 +305,18 @@ class CUDAGraphRunner(EagerRunner):
 _Past = Sequence[torch.Tensor] | None
 
 
+# Of a decoded chunk of several latent frames: a larger one keeps the GPU busy without a graph, and its graph would keep much memory,
+# 4 kB a pixel with the paper's tokenizer in bfloat16. A clip of 17x128x128 is recorded.
+MAX_RECORDED_PIXELS = 2**19
+
+
+def _num_pixels(vae: AutoencoderVideoAR, latents: torch.Tensor) -> int:
+    """Of the frames that are decoded from `(B, d, T, H', W')`, those in front of a video's first one included."""
+    num_positions = latents.numel() // latents.shape[1]
+    return num_positions * vae.temporal_compression_ratio * vae.spatial_compression_ratio**2
+
+
 def _can_be_recorded(vae: AutoencoderVideoAR) -> bool:
-    """Of a single latent frame. A longer chunk keeps the GPU busy without a graph, and its graph would keep much memory."""
     return not (vae.use_tiling or vae.use_slicing or is_offloaded(vae))
 
 
@@ -330,7 +341,7 @@ class CUDAGraphsMixin:
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
         Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
-        tokenizer for the single latent frames of a stream and of refinement. The results are those of the same kernels without
+        tokenizer for small clips (up to about half a million pixels) and for the single latent frames of a stream and of refinement. The results are those of the same kernels without
         graphs. The first call with new sizes, a new batch size or text length records its steps, which takes a few times as long
         as the call itself; later calls with the same replay them.
 
