@@ -254,7 +254,7 @@ def main(args):
                 pipeline.transformer.compile_repeated_blocks(
                     fullgraph=True, dynamic=True, options=args.compile_options
                 )
-                pipeline.vae.decoder.compile(fullgraph=True)
+                pipeline.vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
                 is_compiled = True
             if "graphed" in mode:
                 pipeline.enable_cuda_graphs()

@@ -13,6 +13,7 @@ from tests.examples.training_scripts import REPOSITORY
 
 FOLDER = REPOSITORY / "benchmarks"
 PAGE = (REPOSITORY / "docs" / "memory_and_time.md").read_text(encoding="utf-8")
+TOKENIZER_WEIGHTS = 0.66  # GB, bfloat16
 RESULTS = json.loads((FOLDER / "results" / "memory-counted.json").read_text(encoding="utf-8"))
 
 
@@ -48,6 +49,9 @@ def test_what_is_counted_is_near_to_what_was_measured():
     counted = rows_of(RESULTS, "generation")[0]
     fused_copies = 2 * 24 * 3 * 1536**2 / 1e9  # kept in the measured run
     while_sampling = counted["weights GB"] + counted["cache GB"] + counted["step GB"] + fused_copies
-    # The allocator rounds up and kernels have workspaces: 3.03 of 3.07 GB, and 4.08 of 4.62 GB with the convolutions of the decoder.
+    # The allocator rounds up and kernels have workspaces.
     assert 0.95 < while_sampling / measured["sample GB"] < 1
-    assert 0.85 < (counted["total GB"] + fused_copies) / measured["peak GB"] < 1
+    rows = json.loads((FOLDER / "results" / "tokenizer-paper-h200.json").read_text())["rows"]
+    decoding = next(row for row in rows if (row["part"], row["batch"]) == ("decode", 1))
+    # What is counted holds what the next chunk of a stream needs.
+    assert 1 < (counted["decode GB"] + TOKENIZER_WEIGHTS) / decoding["peak GB"] < 1.1

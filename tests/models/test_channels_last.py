@@ -143,6 +143,22 @@ def test_the_upsampler_convolves_repeated_frames(kernel_size, stride, is_last, c
     torch.testing.assert_close(upsampler(frames, CausalStream(None, 1, keep_state=False)), expected)
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+@torch.no_grad()
+def test_compiled_norms_are_few_and_change_no_number(config, channels_last):
+    channels_last()
+    vae, video = make_vae(config, torch.float32), make_video(torch.float32)
+    expected = encode_and_decode(vae, video)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    torch.testing.assert_close(encode_and_decode(vae, video), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(in_chunks(vae, video, expected[0]), expected, rtol=1e-4, atol=1e-5)
+    num_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    encode_and_decode(vae, torch.cat([video, video], dim=-1)[:, :, :9])  # other sizes
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == num_graphs <= 12
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("is_compiled", [False, True])
@@ -152,8 +168,7 @@ def test_a_gpu_gives_the_numbers_of_a_cpu(config, is_compiled):
     expected = encode_and_decode(vae, video)
     vae, video = vae.to("cuda", memory_format=torch.channels_last_3d), video.to("cuda")
     if is_compiled:
-        vae.encoder.compile(fullgraph=True)
-        vae.decoder.compile(fullgraph=True)
+        vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
     latents, frames = encode_and_decode(vae, video)
     torch.testing.assert_close((latents.cpu(), frames.cpu()), expected, **TOLERANCE)
     torch.testing.assert_close(in_chunks(vae, video, latents), (latents, frames), **TOLERANCE)

@@ -253,18 +253,19 @@ def number_causal_convolutions(network: nn.Module) -> int:
     return len(convolutions)
 
 
-class VideoARFrameGroupNorm(nn.GroupNorm):
-    """Group normalisation of every frame by itself; statistics over time would look ahead."""
+class VideoARGroupNormSiLU(nn.GroupNorm):
+    """Group normalisation of every frame by itself (statistics over time would look ahead), and SiLU."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if has_channels_last(hidden_states):
-            return self.normalize_in_place_order(hidden_states)
-        return super().forward(hidden_states.flatten(0, 1)).unflatten(0, hidden_states.shape[:2])
+            return F.silu(self.normalize_in_place_order(hidden_states))
+        frames = super().forward(hidden_states.flatten(0, 1))
+        return F.silu(frames).unflatten(0, hidden_states.shape[:2])
 
     def normalize_in_place_order(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
-        The same of frames with channels last, which PyTorch's kernel would copy before and after. Sums over pixels first, which are
-        read in order, then over the channels of a group.
+        The normalisation of frames with channels last, which PyTorch's kernel would copy before and after. Sums over pixels first,
+        which are read in order, then over the channels of a group.
         """
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         num_pixels = hidden_states.shape[-2] * hidden_states.shape[-1]
@@ -274,16 +275,18 @@ class VideoARFrameGroupNorm(nn.GroupNorm):
             value.unflatten(-1, (self.num_groups, -1)).mean(-1, keepdim=True) / num_pixels for value in (sums, squares)
         )  # (B, T, groups, 1)
         inverse_deviation = torch.rsqrt((mean_square - mean.square()).clamp(min=0) + self.eps)
-        scale = (inverse_deviation * self.weight.to(dtype).unflatten(0, (self.num_groups, -1))).flatten(2)  # (B, T, C)
-        shift = self.bias.to(dtype) - (mean * scale.unflatten(-1, (self.num_groups, -1))).flatten(2)
-        scale, shift = (value.to(hidden_states.dtype)[..., None, None] for value in (scale, shift))
+        scale = inverse_deviation * self.weight.to(dtype).unflatten(
+            0, (self.num_groups, -1)
+        )  # (B, T, groups, C / groups)
+        shift = self.bias.to(dtype).unflatten(0, (self.num_groups, -1)) - mean * scale
+        scale, shift = (value.flatten(2).to(hidden_states.dtype)[..., None, None] for value in (scale, shift))
         return torch.addcmul(shift, hidden_states, scale)
 
 
-class VideoARChannelRMSNorm(nn.Module):
+class VideoARRMSNormSiLU(nn.Module):
     """
-    Root-mean-square normalisation over the channels of every position by itself. Without any statistic over space, a
-    crop of a frame is processed like the frame, borders apart.
+    Root-mean-square normalisation over the channels of every position by itself, and SiLU. Without any statistic over space, a crop
+    of a frame is processed like the frame, borders apart.
     """
 
     def __init__(self, num_channels: int, eps: float):
@@ -294,14 +297,14 @@ class VideoARChannelRMSNorm(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         mean_square = hidden_states.to(torch.float32).square().mean(dim=2, keepdim=True)
         inverse_rms = torch.rsqrt(mean_square + self.eps).to(hidden_states.dtype)
-        return hidden_states * inverse_rms * self.weight.to(hidden_states.dtype)[:, None, None]
+        return F.silu(hidden_states * inverse_rms * self.weight.to(hidden_states.dtype)[:, None, None])
 
 
-def make_norm(norm_type: str, num_channels: int, norm_num_groups: int) -> nn.Module:
-    """The normalisation layer of a `norm_type`, `"group_norm"` or `"rms_norm"`."""
+def make_norm_silu(norm_type: str, num_channels: int, norm_num_groups: int) -> nn.Module:
+    """The layer between two convolutions: the normalisation of a `norm_type`, `"group_norm"` or `"rms_norm"`, and SiLU."""
     if norm_type == "group_norm":
-        return VideoARFrameGroupNorm(norm_num_groups, num_channels, eps=1e-6)
-    return VideoARChannelRMSNorm(num_channels, eps=1e-6)
+        return VideoARGroupNormSiLU(norm_num_groups, num_channels, eps=1e-6)
+    return VideoARRMSNormSiLU(num_channels, eps=1e-6)
 
 
 class VideoARResnetBlock(nn.Module):
@@ -309,9 +312,9 @@ class VideoARResnetBlock(nn.Module):
         self, in_channels: int, out_channels: int, temporal_kernel_size: int, norm_type: str, norm_num_groups: int
     ):
         super().__init__()
-        self.norm1 = make_norm(norm_type, in_channels, norm_num_groups)
+        self.norm1 = make_norm_silu(norm_type, in_channels, norm_num_groups)
         self.conv1 = VideoARCausalConv3d(in_channels, out_channels, temporal_kernel_size)
-        self.norm2 = make_norm(norm_type, out_channels, norm_num_groups)
+        self.norm2 = make_norm_silu(norm_type, out_channels, norm_num_groups)
         self.conv2 = VideoARCausalConv3d(out_channels, out_channels, temporal_kernel_size)
         self.conv_shortcut = None
         if in_channels != out_channels:
@@ -321,8 +324,8 @@ class VideoARResnetBlock(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         residual = hidden_states
-        hidden_states = self.conv1(F.silu(self.norm1(hidden_states)), stream)
-        hidden_states = self.conv2(F.silu(self.norm2(hidden_states)), stream)
+        hidden_states = self.conv1(self.norm1(hidden_states), stream)
+        hidden_states = self.conv2(self.norm2(hidden_states), stream)
         if self.conv_shortcut is not None:
             residual = self.conv_shortcut(residual, stream)
         return residual + hidden_states

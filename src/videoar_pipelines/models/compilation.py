@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What keeps the compiled blocks of a transformer few: inputs that look alike to the compiler. Nothing here compiles.
+What keeps the compiled blocks of a transformer few, inputs that look alike to the compiler, and what lets a tokenizer have more of them.
+Nothing here compiles.
 
 Letters used in shapes: `B` batch, `S` tokens of a call, `D` width.
 """
@@ -63,6 +64,17 @@ def without_duck_shapes(function: Callable) -> Callable:
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         with torch.fx.experimental._config.patch(use_duck_shape=False):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def without_recompile_limit(function: Callable) -> Callable:
+    """Compiles `function` for as many shapes as there are: for a layer that a model has in a known number of widths and layouts."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with torch._dynamo.config.patch(recompile_limit=64):
             return function(*args, **kwargs)
 
     return wrapper
