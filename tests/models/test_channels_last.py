@@ -172,3 +172,45 @@ def test_a_gpu_gives_the_numbers_of_a_cpu(config, is_compiled):
     latents, frames = encode_and_decode(vae, video)
     torch.testing.assert_close((latents.cpu(), frames.cpu()), expected, **TOLERANCE)
     torch.testing.assert_close(in_chunks(vae, video, latents), (latents, frames), **TOLERANCE)
+
+
+@torch.no_grad()
+def test_a_kept_weight_goes_with_the_weight_it_is_made_of():
+    torch.manual_seed(0)
+    upsampler, frames = VideoARUpsampler(4, 1, 1, residual=False), torch.randn(1, 2, 4, 3, 3)
+    first = upsampler(frames, CausalStream(None, 0, keep_state=False))
+    kept = upsampler.conv._kept_weight[1]
+    assert torch.equal(upsampler(frames, CausalStream(None, 0, keep_state=False)), first)
+    assert upsampler.conv._kept_weight[1] is kept
+
+    changes = [
+        lambda: upsampler.conv.weight.mul_(2),
+        lambda: upsampler.load_state_dict({name: 3 * value for name, value in upsampler.state_dict().items()}),
+        lambda: upsampler.load_state_dict(
+            {name: 5 * value for name, value in upsampler.state_dict().items()}, assign=True
+        ),
+        lambda: upsampler.double().float(),
+    ]
+    for change in changes:
+        change()
+        expected = VideoARUpsampler(4, 1, 1, residual=False)
+        expected.load_state_dict(upsampler.state_dict())
+        stream = CausalStream(None, 0, keep_state=False)
+        assert torch.equal(upsampler(frames, stream), expected(frames, stream))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@torch.no_grad()
+def test_on_a_cpu_one_frame_is_upsampled_to_the_bits_that_it_has_among_many(num_threads):
+    torch.manual_seed(0)
+    upsampler, frames = VideoARUpsampler(64, 1, 1, residual=False), torch.randn(2, 5, 64, 8, 8)
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        whole = upsampler(frames, CausalStream(None, 0, keep_state=False))
+        for clip, index in [(0, 0), (1, 4)]:
+            frame = frames[clip : clip + 1, index : index + 1]
+            alone = upsampler(frame, CausalStream(None, 0, keep_state=False))
+            assert torch.equal(alone[0, 0], whole[clip, index])
+    finally:
+        torch.set_num_threads(threads_before)

@@ -164,8 +164,9 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
     nearest repetition; but computed on the frames as they come.
 
     Where a kernel covers copies of one pixel, their weights are added up first: instead of 3x3 pixels an output pixel sees 2x2, in
-    time two frames instead of three. That is 4/9 of the operations, or 8/27. Output pixels at even and odd places have sums of their
-    own, which together are one transposed convolution of 4x4 pixels and stride 2.
+    time two frames instead of three. That is 4/9 of the operations, or 8/27. Output pixels of even and odd rows and columns have sums
+    of their own. On a CPU these are four convolutions in one, whose pixels are put in their places, with the same bits for any number
+    of frames; on a GPU one transposed convolution of 4x4 pixels and stride 2, which does that itself.
 
     Args:
         channels (`int`): Channels in and out.
@@ -176,55 +177,81 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
     def __init__(self, channels: int, temporal_kernel_size: int, temporal_upsampling: int):
         super().__init__(channels, channels, temporal_kernel_size)
         self.temporal_upsampling = temporal_upsampling
+        self._kept_weight = (None, None)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        # Sums of weights of few bits are made with more, and rounded once.
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        weight = (
-            fold_time(weight) if self.temporal_upsampling == 2 else weight[None]
-        )  # (phases, out, in, frames, 3, 3)
-        weight = fold_space(weight).to(self.weight.dtype)
-        num_phases, num_frames = len(weight), weight.shape[3]
-        bias = self.bias.repeat(num_phases)
-
+        num_copies = self.temporal_upsampling
+        num_frames = self.kernel_size[0] if num_copies == 1 else self.kernel_size[0] // 2 + 1
         frames = self.with_past(hidden_states, stream, num_frames, stride=1)
-        if has_channels_last(frames):
-            output = self.convolve_volume(as_volume(frames), weight, bias)
-        else:
-            frames = windows_as_channels(frames, num_frames)
-            weight = weight.permute(2, 3, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (in * frames, phases * out, 4, 4)
-            output = F.conv_transpose2d(frames.flatten(0, 1), weight, bias, stride=2, padding=1)
-            output = output.unflatten(0, frames.shape[:2]).unflatten(2, (num_phases, -1)).flatten(1, 2)
-        return output[:, num_phases - 1 :] if stream.is_first_chunk else output
+        output = self.convolve_volume(frames) if has_channels_last(frames) else self.convolve_windows(frames)
+        return output[:, num_copies - 1 :] if stream.is_first_chunk else output
 
-    @staticmethod
-    def convolve_volume(volume: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            volume (`torch.Tensor` of shape `(B, in, T + frames - 1, H, W)`): Channels last.
-            weight (`torch.Tensor` of shape `(phases, out, in, frames, 4, 4)`): Folded.
-            bias (`torch.Tensor` of shape `(phases * out,)`).
+    def fold_weight(self) -> torch.Tensor:
+        """`(copies, out, in, frames, 2, 2, 2, 2)`, see [`fold_space`]. Sums of weights of few bits are made with more, and rounded once."""
+        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        weight = fold_time(weight) if self.temporal_upsampling == 2 else weight[None]
+        return fold_space(weight).to(self.weight.dtype)
 
-        Returns:
-            `torch.Tensor` of shape `(B, T * phases, out, 2H, 2W)`: Channels last.
+    def convolve_windows(self, frames: torch.Tensor) -> torch.Tensor:
+        """Of `(B, T + frames - 1, in, H, W)`: `(B, T * copies, out, 2H, 2W)`."""
+        num_copies, weight = self.temporal_upsampling, self.weight_of_windows()
+        windows = windows_as_channels(frames, weight.shape[1] // self.in_channels)  # (B, T, in * frames, H, W)
+        bias = self.bias.repeat(4 * num_copies)
+        output = convolve(windows.flatten(0, 1), weight, bias, stride=(1, 1), padding=(1, 1))
+        output = output.unflatten(1, (2, 2, -1))  # (B * T, row, column, copies * out, H + 1, W + 1)
+        height, width = frames.shape[-2:]
+        rows = [
+            torch.stack([output[:, i, j, :, i : i + height, j : j + width] for j in range(2)], dim=-1)
+            for i in range(2)
+        ]
+        output = torch.stack(rows, dim=-3).flatten(-2).flatten(-3, -2)  # (B * T, copies * out, 2H, 2W)
+        return output.unflatten(0, windows.shape[:2]).unflatten(2, (num_copies, -1)).flatten(1, 2)
+
+    def weight_of_windows(self) -> torch.Tensor:
         """
-        num_phases, num_frames = len(weight), weight.shape[3]
+        `(4 * copies * out, in * frames, 2, 2)`. Kept from call to call where nothing is trained: for the single small frames of a stream on
+        a CPU, to fold the weight takes as long as to convolve.
+        """
+        weight = self.weight
+        is_kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference())
+        key = (weight.data_ptr(), weight._version, weight.dtype) if is_kept else None
+        if is_kept and self._kept_weight[0] == key:
+            return self._kept_weight[1]
+        folded = self.fold_weight().permute(4, 5, 0, 1, 2, 3, 6, 7).flatten(4, 5).flatten(0, 3).contiguous()
+        if is_kept:
+            self._kept_weight = (key, folded)
+        return folded
+
+    def convolve_volume(self, frames: torch.Tensor) -> torch.Tensor:
+        """The same as [`~convolve_windows`] with channels last."""
+        num_copies, weight = self.temporal_upsampling, self.fold_weight()
+        num_frames, volume = weight.shape[3], as_volume(frames)  # (B, in, T + frames - 1, H, W)
         num_windows = volume.shape[2] - num_frames + 1
         windows = torch.cat([volume[:, :, tap : tap + num_windows] for tap in range(num_frames)], dim=1)
-        weight = weight.permute(3, 2, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (frames * in, phases * out, 4, 4)
-        weight = weight.contiguous(memory_format=torch.channels_last)
+        # Position 2 * pixel + parity of the window, in the reversed order of transposed kernels
+        weight = weight.permute(3, 2, 0, 1, 6, 4, 7, 5).flatten(6, 7).flatten(4, 5).flip(-1, -2)
+        weight = weight.flatten(2, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         frames = windows.transpose(1, 2).flatten(0, 1)  # (B * T, frames * in, H, W)
+        bias = self.bias.repeat(num_copies)
         output = F.conv_transpose2d(frames, weight, bias, stride=2, padding=1).permute(0, 2, 3, 1)
-        output = output.unflatten(0, (len(volume), -1)).unflatten(-1, (num_phases, -1))  # (B, T, 2H, 2W, phases, out)
+        output = output.unflatten(0, (len(volume), -1)).unflatten(-1, (num_copies, -1))  # (B, T, 2H, 2W, copies, out)
         return output.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).permute(0, 1, 4, 2, 3)
 
 
 def fold_space(weight: torch.Tensor) -> torch.Tensor:
-    """Kernels `(..., 3, 3)` for pixels that are there twice as transposed ones `(..., 4, 4)` of stride 2 for single pixels."""
-    for _ in range(2):
+    """
+    Kernels `(..., 3, 3)` for pixels that are there twice as kernels for single pixels, `(..., 2, 2, 2, 2)`: for even and odd rows,
+    for even and odd columns, of 2x2 pixels. Even ones see the pixel before and their own, odd ones their own and the next.
+    """
+
+    def fold(weight: torch.Tensor) -> torch.Tensor:
         first, middle, last = weight.unbind(-1)
-        weight = torch.stack([last, middle + last, first + middle, first], dim=-1).transpose(-1, -2)
-    return weight
+        even, odd = [first, middle + last], [first + middle, last]
+        return torch.stack([torch.stack(even, dim=-1), torch.stack(odd, dim=-1)], dim=-2)
+
+    columns = fold(weight)  # (..., 3, parity, 2)
+    both = fold(columns.movedim(-3, -1))  # (..., parity and 2 of the columns, parity and 2 of the rows)
+    return both.movedim(-2, -4).transpose(-1, -2)
 
 
 def fold_time(weight: torch.Tensor) -> torch.Tensor:
