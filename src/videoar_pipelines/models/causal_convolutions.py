@@ -161,12 +161,12 @@ def windows_as_channels(frames: torch.Tensor, num_frames: int, stride: int = 1) 
 class VideoARUpsamplingConv3d(VideoARCausalConv3d):
     """
     A causal convolution of frames of twice the height and width and, with `temporal_upsampling = 2`, of twice as many frames, all by
-    nearest repetition; but computed on the frames as they come.
+    nearest repetition.
 
-    Where a kernel covers copies of one pixel, their weights are added up first: instead of 3x3 pixels an output pixel sees 2x2, in
-    time two frames instead of three. That is 4/9 of the operations, or 8/27. Output pixels of even and odd rows and columns have sums
-    of their own. On a CPU these are four convolutions in one, whose pixels are put in their places, with the same bits for any number
-    of frames; on a GPU one transposed convolution of 4x4 pixels and stride 2, which does that itself.
+    On a GPU it is computed on the frames as they come. Where a kernel covers copies of one pixel, their weights are added up first:
+    instead of 3x3 pixels an output pixel sees 2x2, in time two frames instead of three. That is 4/9 of the operations, or 8/27. Output
+    pixels of even and odd rows and columns have sums of their own, which together are a transposed convolution of 4x4 pixels and
+    stride 2. On a CPU such a one rounds one frame differently from many, and trains no faster: there the frames are repeated.
 
     Args:
         channels (`int`): Channels in and out.
@@ -177,81 +177,58 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
     def __init__(self, channels: int, temporal_kernel_size: int, temporal_upsampling: int):
         super().__init__(channels, channels, temporal_kernel_size)
         self.temporal_upsampling = temporal_upsampling
-        self._kept_weight = (None, None)
+        self.num_frames = temporal_kernel_size if temporal_upsampling == 1 else temporal_kernel_size // 2 + 1
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+        frames = self.with_past(hidden_states, stream, self.num_frames, stride=1)
+        output = self.convolve_once(frames) if has_channels_last(frames) else self.convolve_repeated(frames)
+        return output[:, self.temporal_upsampling - 1 :] if stream.is_first_chunk else output
+
+    def convolve_repeated(self, frames: torch.Tensor) -> torch.Tensor:
+        """Of `(B, T + n - 1, C, H, W)` with windows of `n` frames: `(B, T * copies, C, 2H, 2W)`."""
+        kernel_size, num_copies = self.kernel_size[0], self.temporal_upsampling
+        surplus = num_copies * (self.num_frames - 1) - (kernel_size - 1)  # copies in front of the first window
+        repeated = repeat_frames(frames, num_copies)[:, surplus:]
+        windows = windows_as_channels(repeated, kernel_size)
+        output = convolve(windows.flatten(0, 1), self.weight.flatten(1, 2), self.bias, (1, 1), self.padding[1:])
+        return output.unflatten(0, windows.shape[:2])
+
+    def convolve_once(self, frames: torch.Tensor) -> torch.Tensor:
+        """The same with channels last, and without repetition."""
+        # 1. Sums of weights of few bits are made with more, and rounded once
         num_copies = self.temporal_upsampling
-        num_frames = self.kernel_size[0] if num_copies == 1 else self.kernel_size[0] // 2 + 1
-        frames = self.with_past(hidden_states, stream, num_frames, stride=1)
-        output = self.convolve_volume(frames) if has_channels_last(frames) else self.convolve_windows(frames)
-        return output[:, num_copies - 1 :] if stream.is_first_chunk else output
-
-    def fold_weight(self) -> torch.Tensor:
-        """`(copies, out, in, frames, 2, 2, 2, 2)`, see [`fold_space`]. Sums of weights of few bits are made with more, and rounded once."""
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        weight = fold_time(weight) if self.temporal_upsampling == 2 else weight[None]
-        return fold_space(weight).to(self.weight.dtype)
+        weight = fold_time(weight) if num_copies == 2 else weight[None]
+        weight = fold_space(weight).to(self.weight.dtype)  # (copies, out, in, n, 4, 4)
 
-    def convolve_windows(self, frames: torch.Tensor) -> torch.Tensor:
-        """Of `(B, T + frames - 1, in, H, W)`: `(B, T * copies, out, 2H, 2W)`."""
-        num_copies, weight = self.temporal_upsampling, self.weight_of_windows()
-        windows = windows_as_channels(frames, weight.shape[1] // self.in_channels)  # (B, T, in * frames, H, W)
-        bias = self.bias.repeat(4 * num_copies)
-        output = convolve(windows.flatten(0, 1), weight, bias, stride=(1, 1), padding=(1, 1))
-        output = output.unflatten(1, (2, 2, -1))  # (B * T, row, column, copies * out, H + 1, W + 1)
-        height, width = frames.shape[-2:]
-        rows = [
-            torch.stack([output[:, i, j, :, i : i + height, j : j + width] for j in range(2)], dim=-1)
-            for i in range(2)
-        ]
-        output = torch.stack(rows, dim=-3).flatten(-2).flatten(-3, -2)  # (B * T, copies * out, 2H, 2W)
-        return output.unflatten(0, windows.shape[:2]).unflatten(2, (num_copies, -1)).flatten(1, 2)
+        # 2. The frames of a window as channels
+        volume = as_volume(frames)  # (B, in, T + n - 1, H, W)
+        num_windows = volume.shape[2] - self.num_frames + 1
+        windows = torch.cat([volume[:, :, tap : tap + num_windows] for tap in range(self.num_frames)], dim=1)
+        windows = windows.transpose(1, 2).flatten(0, 1)  # (B * T, n * in, H, W)
+        weight = weight.permute(3, 2, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (n * in, copies * out, 4, 4)
 
-    def weight_of_windows(self) -> torch.Tensor:
-        """
-        `(4 * copies * out, in * frames, 2, 2)`. Kept from call to call where nothing is trained: for the single small frames of a stream on
-        a CPU, to fold the weight takes as long as to convolve.
-        """
-        weight = self.weight
-        is_kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference())
-        key = (weight.data_ptr(), weight._version, weight.dtype) if is_kept else None
-        if is_kept and self._kept_weight[0] == key:
-            return self._kept_weight[1]
-        folded = self.fold_weight().permute(4, 5, 0, 1, 2, 3, 6, 7).flatten(4, 5).flatten(0, 3).contiguous()
-        if is_kept:
-            self._kept_weight = (key, folded)
-        return folded
-
-    def convolve_volume(self, frames: torch.Tensor) -> torch.Tensor:
-        """The same as [`~convolve_windows`] with channels last."""
-        num_copies, weight = self.temporal_upsampling, self.fold_weight()
-        num_frames, volume = weight.shape[3], as_volume(frames)  # (B, in, T + frames - 1, H, W)
-        num_windows = volume.shape[2] - num_frames + 1
-        windows = torch.cat([volume[:, :, tap : tap + num_windows] for tap in range(num_frames)], dim=1)
-        # Position 2 * pixel + parity of the window, in the reversed order of transposed kernels
-        weight = weight.permute(3, 2, 0, 1, 6, 4, 7, 5).flatten(6, 7).flatten(4, 5).flip(-1, -2)
-        weight = weight.flatten(2, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        frames = windows.transpose(1, 2).flatten(0, 1)  # (B * T, frames * in, H, W)
-        bias = self.bias.repeat(num_copies)
-        output = F.conv_transpose2d(frames, weight, bias, stride=2, padding=1).permute(0, 2, 3, 1)
-        output = output.unflatten(0, (len(volume), -1)).unflatten(-1, (num_copies, -1))  # (B, T, 2H, 2W, copies, out)
+        # 3. Convolve, and put the copies of a frame one after the other
+        weight, bias = weight.contiguous(memory_format=torch.channels_last), self.bias.repeat(num_copies)
+        output = F.conv_transpose2d(windows, weight, bias, stride=2, padding=1).permute(0, 2, 3, 1)
+        output = output.unflatten(0, (len(frames), -1)).unflatten(-1, (num_copies, -1))  # (B, T, 2H, 2W, copies, out)
         return output.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).permute(0, 1, 4, 2, 3)
 
 
+def repeat_frames(frames: torch.Tensor, num_copies: int) -> torch.Tensor:
+    """`(B, T, C, H, W)` to `(B, T * num_copies, C, 2H, 2W)`, each frame and pixel repeated."""
+    if num_copies > 1:
+        frames = frames.repeat_interleave(num_copies, dim=1)
+    repeated = F.interpolate(frames.flatten(0, 1), scale_factor=2.0, mode="nearest")
+    return repeated.unflatten(0, frames.shape[:2])
+
+
 def fold_space(weight: torch.Tensor) -> torch.Tensor:
-    """
-    Kernels `(..., 3, 3)` for pixels that are there twice as kernels for single pixels, `(..., 2, 2, 2, 2)`: for even and odd rows,
-    for even and odd columns, of 2x2 pixels. Even ones see the pixel before and their own, odd ones their own and the next.
-    """
-
-    def fold(weight: torch.Tensor) -> torch.Tensor:
+    """Kernels `(..., 3, 3)` for pixels that are there twice as transposed ones `(..., 4, 4)` of stride 2 for single pixels."""
+    for _ in range(2):
         first, middle, last = weight.unbind(-1)
-        even, odd = [first, middle + last], [first + middle, last]
-        return torch.stack([torch.stack(even, dim=-1), torch.stack(odd, dim=-1)], dim=-2)
-
-    columns = fold(weight)  # (..., 3, parity, 2)
-    both = fold(columns.movedim(-3, -1))  # (..., parity and 2 of the columns, parity and 2 of the rows)
-    return both.movedim(-2, -4).transpose(-1, -2)
+        weight = torch.stack([last, middle + last, first + middle, first], dim=-1).transpose(-1, -2)
+    return weight
 
 
 def fold_time(weight: torch.Tensor) -> torch.Tensor:
@@ -412,17 +389,17 @@ class VideoARUpsampler(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         output = self.conv(hidden_states, stream)
-        if self.residual:
-            output = output + self.repeat(hidden_states, stream)
-        return output
+        return self.add_repeated(output, hidden_states, stream) if self.residual else output
 
-    def repeat(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+    def add_repeated(self, output: torch.Tensor, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+        """The sum of the output and the repeated input, which is not made for it."""
         if self.temporal_stride == 2:
             hidden_states = hidden_states.repeat_interleave(2, dim=1)
             if stream.is_first_chunk:
                 hidden_states = hidden_states[:, 1:]
-        frames = F.interpolate(hidden_states.flatten(0, 1), scale_factor=2.0, mode="nearest")
-        return frames.unflatten(0, hidden_states.shape[:2])
+        height, width = hidden_states.shape[-2:]
+        pixels = output.unflatten(-1, (width, 2)).unflatten(-3, (height, 2))  # (B, T, C, H, 2, W, 2)
+        return (pixels + hidden_states[..., :, None, :, None]).flatten(-2).flatten(-3, -2)
 
 
 # 2. Blocks
