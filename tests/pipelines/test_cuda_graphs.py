@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines.models.quantization import tokens_per_frame
+from videoar_pipelines.pipelines import cuda_graphs
 from videoar_pipelines.pipelines.cuda_graphs import CUDAGraphRecorder, CUDAGraphRunner, EagerRunner
 from videoar_pipelines.pipelines.frame_sampler import FrameSampler, PromptStates
 
@@ -157,6 +158,16 @@ def test_two_streams_in_turns_are_decoded_by_the_same_recorded_calls(pipelines, 
     for _ in range(2):
         torch.testing.assert_close(streams(recorded), streams(plain), rtol=0, atol=0)
     assert recorded._runner.decoder.num_recorded == 2  # the first chunk of a video, and a later one
+
+
+@pytest.mark.parametrize(("max_pixels", "num_recorded"), [(cuda_graphs.MAX_RECORDED_PIXELS, 1), (16 * 64 * 64 - 1, 0)])
+def test_a_small_clip_is_decoded_as_one_graph(pipelines, monkeypatch, max_pixels, num_recorded):
+    monkeypatch.setattr(cuda_graphs, "MAX_RECORDED_PIXELS", max_pixels)
+    plain, recorded = pipelines
+    for seed in (1, 2):
+        expected = generate(plain, seed=seed, output_type="pt")
+        torch.testing.assert_close(generate(recorded, seed=seed, output_type="pt"), expected, rtol=0, atol=0)
+    assert recorded._runner.decoder.num_recorded == num_recorded
 
 
 @pytest.mark.parametrize("enable", ["enable_tiling", "enable_slicing"])

@@ -134,8 +134,8 @@ class VideoARCausalConv3d(nn.Conv3d):
 
 
 def has_channels_last(frames: torch.Tensor) -> bool:
-    """Whether the channels of `(B, T, C, H, W)` are to lie last, see the top of this file."""
-    return frames.device.type != "cpu"
+    """Whether the channels of `(B, T, C, H, W)` are to lie last, see the top of this file. Tensors without numbers stand for a GPU's."""
+    return frames.device.type in ("cuda", "meta")
 
 
 def as_volume(frames: torch.Tensor) -> torch.Tensor:
@@ -279,10 +279,9 @@ class VideoARGroupNormSiLU(nn.GroupNorm):
             value.unflatten(-1, (self.num_groups, -1)).mean(-1, keepdim=True) / num_pixels for value in (sums, squares)
         )  # (B, T, groups, 1)
         inverse_deviation = torch.rsqrt((mean_square - mean.square()).clamp(min=0) + self.eps)
-        scale = inverse_deviation * self.weight.to(dtype).unflatten(
-            0, (self.num_groups, -1)
-        )  # (B, T, groups, C / groups)
-        shift = self.bias.to(dtype).unflatten(0, (self.num_groups, -1)) - mean * scale
+        weight, bias = (value.to(dtype).unflatten(0, (self.num_groups, -1)) for value in (self.weight, self.bias))
+        scale = inverse_deviation * weight  # (B, T, groups, C / groups)
+        shift = bias - mean * scale
         scale, shift = (value.flatten(2).to(hidden_states.dtype)[..., None, None] for value in (scale, shift))
         return torch.addcmul(shift, hidden_states, scale)
 
