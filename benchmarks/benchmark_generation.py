@@ -25,6 +25,7 @@ flan-t5-xl, and its prompt has as many tokens.
 """
 
 import functools
+import importlib.util
 import json
 
 import numpy as np
@@ -54,7 +55,7 @@ from measuring import (
 
 from videoar_pipelines import VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.pipelines.frame_sampler import FrameSampler
-from videoar_pipelines.utils.command_line import run_command_line
+from videoar_pipelines.utils.command_line import UsageError, run_command_line
 from videoar_pipelines.utils.video_io import frames_to_uint8
 
 
@@ -90,7 +91,16 @@ def parse_args(arguments=None):
     parser.add_argument(
         "--pack_linear_layers", action="store_true", help="Weights in oneDNN's layout; CPU, eager only."
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.quantize == "fp8" and torch.device(args.device).type != "cuda":
+        raise UsageError(
+            f"`--quantize fp8` needs `--device cuda`, got {args.device}: pass that, or `--quantize int8`."
+        )
+    if args.quantize is not None and importlib.util.find_spec("torchao") is None:
+        raise UsageError(
+            f'`--quantize {args.quantize}` needs torchao: `pip install -e ".[quantization]"`, or leave it out.'
+        )
+    return args
 
 
 def quantize_blocks(transformer: VideoARTransformer3DModel, name: str) -> None:

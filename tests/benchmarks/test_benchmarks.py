@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every benchmark runs from its command line at tiny size, and what it counts is right."""
 
+import importlib.util
 import itertools
 import json
 import math
@@ -106,6 +107,21 @@ def test_generation_with_graphs_on_a_cpu_says_that_it_cannot(run_benchmark, caps
     assert "error: CUDA graphs need the transformer on a CUDA device" in capsys.readouterr().err
 
 
+def test_generation_with_int8_weights(run_benchmark):
+    pytest.importorskip("torchao.quantization", exc_type=ImportError)
+    size = ["--tokenizer", "tiny", "--num_frames", 1, "--height", 64, "--width", 64]
+    rows = run_benchmark("benchmark_generation.py", *size, "--quantize", "int8")[1]["rows"]
+    assert_positive_numbers(rows[0])
+
+
+@pytest.mark.parametrize(("name", "message"), [("fp8", "needs `--device cuda`"), ("int8", "needs torchao")])
+def test_what_cannot_be_quantised_says_what_it_needs(run_benchmark, monkeypatch, capsys, name, message):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(SystemExit):
+        run_benchmark("benchmark_generation.py", "--tokenizer", "tiny", "--quantize", name)
+    assert f"error: `--quantize {name}` {message}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["integrated", "measured"])
 def test_decode_order(run_benchmark, method):
     patterns = ["frame and scale", "row-parallel, 16x16 grid (NBP, PAR-16x)"]
@@ -177,6 +193,14 @@ def test_tokenizer(run_benchmark, fresh_accelerator):
     assert rows["stream"]["TFLOP"] == rows["decode"]["TFLOP"]
     assert rows["train"]["TFLOP"] < rows["train+gan"]["TFLOP"] < rows["train+perceptual+gan"]["TFLOP"]
     assert set(results["rates"]) == {"float32"} and "x conv" in printed
+
+
+def test_tokenizer_with_compiled_norms_counts_the_same_operations(run_benchmark, fresh_accelerator):
+    size = ["--num_frames", 5, "--height", 32, "--width", 32, "--threads", 1, "--parts", "decode", "train+gan"]
+    eager, compiled = (run_benchmark("benchmark_tokenizer.py", *size, *flags)[1] for flags in ([], ["--compile"]))
+    for before, after in zip(eager["rows"], compiled["rows"], strict=True):
+        assert_positive_numbers(after)
+        assert after["TFLOP"] == before["TFLOP"]
 
 
 def test_features(run_benchmark):
