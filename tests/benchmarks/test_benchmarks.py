@@ -203,6 +203,35 @@ def test_tokenizer_with_compiled_norms_counts_the_same_operations(run_benchmark,
         assert after["TFLOP"] == before["TFLOP"]
 
 
+def test_convolutions(run_benchmark):
+    rows = run_benchmark("benchmark_convolutions.py", "--layers", "8:16:5:12", "8:8:1:6")[1]["rows"]
+    assert [row["GFLOP"] * 1e9 for row in rows] == [2 * 5 * 12**2 * 16 * 8 * 27, 2 * 6**2 * 8 * 8 * 27]
+    for row in rows:
+        assert_positive_numbers(row)
+
+
+@torch.no_grad()
+def test_the_forms_of_a_convolution_compute_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script = runpy.run_path(str(FOLDER / "benchmark_convolutions.py"))
+    outputs = []
+    monkeypatch.setitem(
+        script["benchmark"].__wrapped__.__globals__, "median_seconds", lambda call, args: outputs.append(call()) or 1
+    )
+    torch.manual_seed(0)
+    script["benchmark"]("8:16:5:6", script["parse_args"](["--device", "cpu"]))
+    channels_first, channels_last, _, volume = outputs
+    torch.testing.assert_close(channels_last, channels_first)
+    torch.testing.assert_close(volume[0].transpose(0, 1), channels_first, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", ["8:8:5", "8:8:5:x", "0:8:5:8"])
+def test_a_layer_that_is_none_is_named(run_benchmark, capsys, layer):
+    with pytest.raises(SystemExit):
+        run_benchmark("benchmark_convolutions.py", "--layers", layer)
+    assert f"`--layers {layer}` must be four positive numbers" in capsys.readouterr().err
+
+
 def test_features(run_benchmark):
     arguments = ["--num_frames", 9, "--side", 32, "--batch_size", 1, "--threads", 1]
     printed, results = run_benchmark("benchmark_features.py", *arguments)
