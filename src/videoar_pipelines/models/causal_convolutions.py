@@ -262,11 +262,11 @@ class VideoARGroupNormSiLU(nn.GroupNorm):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if has_channels_last(hidden_states):
-            return F.silu(self.normalize_in_place_order(hidden_states))
+            return F.silu(self.normalize_channels_last(hidden_states))
         frames = super().forward(hidden_states.flatten(0, 1))
         return F.silu(frames).unflatten(0, hidden_states.shape[:2])
 
-    def normalize_in_place_order(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def normalize_channels_last(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         The normalisation of frames with channels last, which PyTorch's kernel would copy before and after. Sums over pixels first,
         which are read in order, then over the channels of a group.

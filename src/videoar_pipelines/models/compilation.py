@@ -9,6 +9,7 @@ Letters used in shapes: `B` batch, `S` tokens of a call, `D` width.
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 import torch.fx.experimental._config
@@ -60,21 +61,18 @@ def join_attention_parts(parts: tuple[AttentionPart, ...], hidden_states: torch.
 
 def without_duck_shapes(function: Callable) -> Callable:
     """Compiles `function` without the guess that sizes which are equal in its first call always are."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with torch.fx.experimental._config.patch(use_duck_shape=False):
-            return function(*args, **kwargs)
-
-    return wrapper
+    return _with_settings(function, torch.fx.experimental._config, use_duck_shape=False)
 
 
 def without_recompile_limit(function: Callable) -> Callable:
     """Compiles `function` for as many shapes as there are: for a layer that a model has in a known number of widths and layouts."""
+    return _with_settings(function, torch._dynamo.config, recompile_limit=64)
 
+
+def _with_settings(function: Callable, config: ModuleType, **settings) -> Callable:
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        with torch._dynamo.config.patch(recompile_limit=64):
+        with config.patch(**settings):
             return function(*args, **kwargs)
 
     return wrapper

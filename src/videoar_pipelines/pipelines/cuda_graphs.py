@@ -26,6 +26,11 @@ from ..models.kv_cache import VideoARKVCache
 from ..models.transformer_videoar import VideoARTransformer3DModel
 
 
+# Of a decoded chunk of several latent frames: a larger one keeps the GPU busy without a graph, and its graph would keep much memory,
+# 4 kB a pixel with the paper's tokenizer in bfloat16. A clip of 17x128x128 is recorded.
+MAX_RECORDED_PIXELS = 2**19
+
+
 class EagerRunner:
     """Runs everything as it is. Also what a [`CUDAGraphRunner`] has to do."""
 
@@ -305,11 +310,6 @@ class CUDAGraphRunner(EagerRunner):
 _Past = Sequence[torch.Tensor] | None
 
 
-# Of a decoded chunk of several latent frames: a larger one keeps the GPU busy without a graph, and its graph would keep much memory,
-# 4 kB a pixel with the paper's tokenizer in bfloat16. A clip of 17x128x128 is recorded.
-MAX_RECORDED_PIXELS = 2**19
-
-
 def _num_pixels(vae: AutoencoderVideoAR, latents: torch.Tensor) -> int:
     """Of the frames that are decoded from `(B, d, T, H', W')`, those in front of a video's first one included."""
     num_positions = latents.numel() // latents.shape[1]
@@ -341,9 +341,9 @@ class CUDAGraphsMixin:
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
         Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
-        tokenizer for small clips (up to about half a million pixels) and for the single latent frames of a stream and of refinement. The results are those of the same kernels without
-        graphs. The first call with new sizes, a new batch size or text length records its steps, which takes a few times as long
-        as the call itself; later calls with the same replay them.
+        tokenizer for small clips (up to about half a million pixels) and for the single latent frames of a stream and of refinement.
+        The results are those of the same kernels without graphs. The first call with new sizes, a new batch size or text length
+        records its steps, which takes a few times as long as the call itself; later calls with the same replay them.
 
         Goes with `transformer.compile_repeated_blocks()` and `transformer.fuse_qkv_projections()`, called before. Call it
         again after a change of the transformer that keeps its place in memory: an attention backend, an adapter or its
