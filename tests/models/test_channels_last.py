@@ -145,18 +145,20 @@ def test_the_upsampler_convolves_repeated_frames(kernel_size, stride, is_last, c
 
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
-def test_compiled_norms_are_few_and_change_no_number(config, channels_last):
+def test_compiled_parts_are_few_and_change_no_number(config, channels_last):
     channels_last()
     vae, video = make_vae(config, torch.float32), make_video(torch.float32)
     expected = encode_and_decode(vae, video)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    stats = torch._dynamo.utils.counters["stats"]
     torch.testing.assert_close(encode_and_decode(vae, video), expected, rtol=1e-4, atol=1e-5)
+    assert stats["unique_graphs"] <= 12
     torch.testing.assert_close(in_chunks(vae, video, expected[0]), expected, rtol=1e-4, atol=1e-5)
-    num_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    num_graphs = stats["unique_graphs"]
     encode_and_decode(vae, torch.cat([video, video], dim=-1)[:, :, :9])  # other sizes
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == num_graphs <= 12
+    assert stats["unique_graphs"] == num_graphs <= 32
 
 
 @pytest.mark.gpu

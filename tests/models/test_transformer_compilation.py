@@ -81,5 +81,5 @@ def test_streams_with_given_frames_and_new_prompts_compile_no_further_graphs(tra
 
 def test_residual_blocks_of_a_tokenizer_are_not_compiled_one_by_one():
     # Each would be a graph of its own: another place in the state, another width. Norms have no place in the state.
-    assert AutoencoderVideoAR._repeated_blocks == ["VideoARGroupNormSiLU", "VideoARRMSNormSiLU"]
+    assert AutoencoderVideoAR._repeated_blocks == ["VideoARGroupNormSiLU", "VideoARRMSNormSiLU", "VideoARBiasSum"]
     assert not AutoencoderInfinityStar._repeated_blocks

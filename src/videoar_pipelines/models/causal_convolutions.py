@@ -63,6 +63,18 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
 
 
+class VideoARBiasSum(nn.Module):
+    """
+    The sum of a convolution's output and its bias, and of a residual. PyTorch adds a bias to what cuDNN gives in a pass of its own, in
+    this layout a slow one. A module, so that a compiler makes one pass of all.
+    """
+
+    def forward(self, output: torch.Tensor, bias: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """`(B, T, C, H, W)`, `(C,)` and `(B, T, C, H, W)`; in the dtype of the output."""
+        output = output + bias.to(output.dtype)[:, None, None]
+        return output if residual is None else residual + output
+
+
 class VideoARCausalConv3d(nn.Conv3d):
     """
     A convolution that is causal in time. Its weight is always `(out, in, kernel_t, kernel_h, kernel_w)`.
@@ -99,35 +111,54 @@ class VideoARCausalConv3d(nn.Conv3d):
             stride=(temporal_stride, spatial_stride, spatial_stride),
             padding=(0, spatial_padding, spatial_padding),
         )
+        self.add_bias = VideoARBiasSum()
         self.state_index = None  # set by `number_causal_convolutions`
 
-    def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        stream: CausalStream,
+        norm: "VideoARNormSiLU | None" = None,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Args:
+            hidden_states (`torch.Tensor` of shape `(B, T, C, H, W)`): The next frames.
+            stream ([`CausalStream`]): What came before them.
+            norm ([`VideoARNormSiLU`], *optional*): What the frames go through first.
+            residual (`torch.Tensor`, *optional*): Added to the output.
+        """
         kernel_size, stride = self.kernel_size[0], self.stride[0]
-        frames = self.with_past(hidden_states, stream, kernel_size, stride)
+        frames = self.with_past(hidden_states, stream, kernel_size, stride, norm)
         if has_channels_last(frames):
-            volume = F.conv3d(as_volume(frames), self.weight, self.bias, self.stride, self.padding)
-            return volume.transpose(1, 2)
+            output = F.conv3d(as_volume(frames), self.weight, None, self.stride, self.padding).transpose(1, 2)
+            del frames  # its memory is that of the sum
+            return self.add_bias(output, self.bias, residual)
         frames = windows_as_channels(frames, kernel_size, stride)
         output = convolve(
             frames.flatten(0, 1), self.weight.flatten(1, 2), self.bias, self.stride[1:], self.padding[1:]
         )
-        return output.unflatten(0, frames.shape[:2])
+        output = output.unflatten(0, frames.shape[:2])
+        return output if residual is None else residual + output
 
     def with_past(
-        self, hidden_states: torch.Tensor, stream: CausalStream, kernel_size: int, stride: int
+        self,
+        hidden_states: torch.Tensor,
+        stream: CausalStream,
+        kernel_size: int,
+        stride: int,
+        norm: "VideoARNormSiLU | None" = None,
     ) -> torch.Tensor:
         """
-        The frames `(B, T, C, H, W)` behind the `kernel_size - 1` that the first window needs besides; leaves to the next chunk what its
-        first window needs.
+        The frames `(B, T, C, H, W)`, normalised, behind the `kernel_size - 1` that the first window needs besides; leaves to the next
+        chunk what its first window needs.
         """
-        if kernel_size == 1:
-            return hidden_states
-        if stream.is_first_chunk:
-            past = [hidden_states[:, :1]] * (kernel_size - 1)
+        past = None if kernel_size == 1 or stream.is_first_chunk else stream.past[self.state_index]
+        if norm is not None:
+            frames = norm(hidden_states, past)
         else:
-            past = [stream.past[self.state_index]]
-        frames = concatenate_frames([*past, hidden_states])
-        if stream.future is not None:
+            frames = put_in_front(hidden_states, past, kernel_size - 1)
+        if kernel_size > 1 and stream.future is not None:
             next_window = (frames.shape[1] - kernel_size) // stride * stride + stride
             stream.future[self.state_index] = concatenate_frames([frames[:, next_window:]])
         return frames
@@ -143,10 +174,19 @@ def as_volume(frames: torch.Tensor) -> torch.Tensor:
     return frames.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
 
 
+def put_in_front(frames: torch.Tensor, past: torch.Tensor | None, num_past: int) -> torch.Tensor:
+    """The frames `(B, T, C, H, W)` behind `num_past` others: `past`, or, where that is `None`, copies of the first."""
+    if num_past == 0:
+        return frames
+    if past is None:
+        past = frames[:, :1].expand(-1, num_past, -1, -1, -1)
+    return concatenate_frames([past, frames])
+
+
 def concatenate_frames(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Parts `(B, n, C, H, W)` of a video as one new tensor."""
     if has_channels_last(parts[-1]):
-        return torch.cat([as_volume(part) for part in parts], dim=2).transpose(1, 2)
+        return torch.cat([part.permute(0, 1, 3, 4, 2) for part in parts], dim=1).permute(0, 1, 4, 2, 3)
     return torch.cat(parts, dim=1)
 
 
@@ -178,6 +218,7 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
         super().__init__(channels, channels, temporal_kernel_size)
         self.temporal_upsampling = temporal_upsampling
         self.num_frames = temporal_kernel_size if temporal_upsampling == 1 else temporal_kernel_size // 2 + 1
+        self.register_buffer("fold", folding_matrix(temporal_kernel_size, temporal_upsampling), persistent=False)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         frames = self.with_past(hidden_states, stream, self.num_frames, stride=1)
@@ -195,24 +236,29 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
 
     def convolve_once(self, frames: torch.Tensor) -> torch.Tensor:
         """The same with channels last, and without repetition."""
-        # 1. Sums of weights of few bits are made with more, and rounded once
+        # 1. The sums of weights
         num_copies = self.temporal_upsampling
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        weight = fold_time(weight) if num_copies == 2 else weight[None]
-        weight = fold_space(weight).to(self.weight.dtype)  # (copies, out, in, n, 4, 4)
+        weight = self.folded_weight()  # (n * in, copies * out, 4, 4)
 
         # 2. The frames of a window as channels
         volume = as_volume(frames)  # (B, in, T + n - 1, H, W)
         num_windows = volume.shape[2] - self.num_frames + 1
         windows = torch.cat([volume[:, :, tap : tap + num_windows] for tap in range(self.num_frames)], dim=1)
         windows = windows.transpose(1, 2).flatten(0, 1)  # (B * T, n * in, H, W)
-        weight = weight.permute(3, 2, 0, 1, 4, 5).flatten(2, 3).flatten(0, 1)  # (n * in, copies * out, 4, 4)
 
         # 3. Convolve, and put the copies of a frame one after the other
-        weight, bias = weight.contiguous(memory_format=torch.channels_last), self.bias.repeat(num_copies)
-        output = F.conv_transpose2d(windows, weight, bias, stride=2, padding=1).permute(0, 2, 3, 1)
+        output = F.conv_transpose2d(windows, weight, None, stride=2, padding=1).permute(0, 2, 3, 1)
         output = output.unflatten(0, (len(frames), -1)).unflatten(-1, (num_copies, -1))  # (B, T, 2H, 2W, copies, out)
-        return output.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).permute(0, 1, 4, 2, 3)
+        output = output.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).permute(0, 1, 4, 2, 3)
+        return self.add_bias(output, self.bias)
+
+    def folded_weight(self) -> torch.Tensor:
+        """The kernels of the transposed convolution, `(n * in, copies * out, 4, 4)` with channels last; sums are rounded once."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            weight = self.weight.flatten(2) @ self.fold.to(self.weight)
+        weight = weight.unflatten(2, (self.temporal_upsampling, self.num_frames, 4, 4))
+        weight = weight.permute(3, 1, 2, 0, 4, 5).flatten(2, 3).flatten(0, 1)
+        return weight.contiguous(memory_format=torch.channels_last)
 
 
 def repeat_frames(frames: torch.Tensor, num_copies: int) -> torch.Tensor:
@@ -247,6 +293,13 @@ def fold_time(weight: torch.Tensor) -> torch.Tensor:
     return torch.stack(phases)
 
 
+def folding_matrix(kernel_size: int, num_copies: int) -> torch.Tensor:
+    """`(kernel_size * 9, num_copies * n * 16)`: kernels for what is there several times, times this, are those for what is there once."""
+    kernels = torch.eye(kernel_size * 9).unflatten(1, (kernel_size, 3, 3))[:, None]  # (k * 9, 1, k, 3, 3)
+    kernels = fold_time(kernels) if num_copies == 2 else kernels[None]
+    return fold_space(kernels).movedim(0, 2).flatten(1)
+
+
 def number_causal_convolutions(network: nn.Module) -> int:
     """Gives every convolution that needs earlier frames its place in the state, and returns their number."""
     convolutions = [
@@ -257,14 +310,38 @@ def number_causal_convolutions(network: nn.Module) -> int:
     return len(convolutions)
 
 
-class VideoARGroupNormSiLU(nn.GroupNorm):
-    """Group normalisation of every frame by itself (statistics over time would look ahead), and SiLU."""
+class VideoARNormSiLU(nn.Module):
+    """
+    What stands in front of a causal convolution: a normalisation, SiLU, and the frames before the first that the convolution needs.
+    One module, so that a compiler makes one pass of it.
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    Subclasses have `normalize`, and `num_past`: the convolution's frames of a window but one.
+    """
+
+    def forward(self, hidden_states: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
+        """`(B, T, C, H, W)` to `(B, num_past + T, C, H, W)`, see [`put_in_front`]; `past` is normalised already."""
+        normalized = self.normalize_and_activate(hidden_states)
+        if past is None and torch.compiler.is_compiling():
+            # What is read once is written where it belongs; what is read twice would be written, then copied
+            past = self.normalize_and_activate(hidden_states[:, :1]).expand(-1, self.num_past, -1, -1, -1)
+        return put_in_front(normalized, past, self.num_past)
+
+    def normalize_and_activate(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return F.silu(self.normalize(hidden_states))
+
+
+class VideoARGroupNormSiLU(VideoARNormSiLU, nn.GroupNorm):
+    """Group normalisation of every frame by itself: statistics over time would look ahead."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float, num_past: int):
+        nn.GroupNorm.__init__(self, num_groups, num_channels, eps)
+        self.num_past = num_past
+
+    def normalize(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if has_channels_last(hidden_states):
-            return F.silu(self.normalize_channels_last(hidden_states))
-        frames = super().forward(hidden_states.flatten(0, 1))
-        return F.silu(frames).unflatten(0, hidden_states.shape[:2])
+            return self.normalize_channels_last(hidden_states)
+        frames = nn.GroupNorm.forward(self, hidden_states.flatten(0, 1))
+        return frames.unflatten(0, hidden_states.shape[:2])
 
     def normalize_channels_last(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
@@ -286,28 +363,32 @@ class VideoARGroupNormSiLU(nn.GroupNorm):
         return torch.addcmul(shift, hidden_states, scale)
 
 
-class VideoARRMSNormSiLU(nn.Module):
+class VideoARRMSNormSiLU(VideoARNormSiLU):
     """
-    Root-mean-square normalisation over the channels of every position by itself, and SiLU. Without any statistic over space, a crop
-    of a frame is processed like the frame, borders apart.
+    Root-mean-square normalisation over the channels of every position by itself. Without any statistic over space, a crop of a frame
+    is processed like the frame, borders apart.
     """
 
-    def __init__(self, num_channels: int, eps: float):
+    def __init__(self, num_channels: int, eps: float, num_past: int):
         super().__init__()
         self.eps = eps
+        self.num_past = num_past
         self.weight = nn.Parameter(torch.ones(num_channels))
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def normalize(self, hidden_states: torch.Tensor) -> torch.Tensor:
         mean_square = hidden_states.to(torch.float32).square().mean(dim=2, keepdim=True)
         inverse_rms = torch.rsqrt(mean_square + self.eps).to(hidden_states.dtype)
-        return F.silu(hidden_states * inverse_rms * self.weight.to(hidden_states.dtype)[:, None, None])
+        return hidden_states * inverse_rms * self.weight.to(hidden_states.dtype)[:, None, None]
 
 
-def make_norm_silu(norm_type: str, num_channels: int, norm_num_groups: int) -> nn.Module:
-    """The layer between two convolutions: the normalisation of a `norm_type`, `"group_norm"` or `"rms_norm"`, and SiLU."""
+def make_norm_silu(
+    norm_type: str, num_channels: int, norm_num_groups: int, temporal_kernel_size: int
+) -> VideoARNormSiLU:
+    """What stands in front of a convolution of a `temporal_kernel_size`; `norm_type` is `"group_norm"` or `"rms_norm"`."""
+    num_past = temporal_kernel_size - 1
     if norm_type == "group_norm":
-        return VideoARGroupNormSiLU(norm_num_groups, num_channels, eps=1e-6)
-    return VideoARRMSNormSiLU(num_channels, eps=1e-6)
+        return VideoARGroupNormSiLU(norm_num_groups, num_channels, eps=1e-6, num_past=num_past)
+    return VideoARRMSNormSiLU(num_channels, eps=1e-6, num_past=num_past)
 
 
 class VideoARResnetBlock(nn.Module):
@@ -315,9 +396,9 @@ class VideoARResnetBlock(nn.Module):
         self, in_channels: int, out_channels: int, temporal_kernel_size: int, norm_type: str, norm_num_groups: int
     ):
         super().__init__()
-        self.norm1 = make_norm_silu(norm_type, in_channels, norm_num_groups)
+        self.norm1 = make_norm_silu(norm_type, in_channels, norm_num_groups, temporal_kernel_size)
         self.conv1 = VideoARCausalConv3d(in_channels, out_channels, temporal_kernel_size)
-        self.norm2 = make_norm_silu(norm_type, out_channels, norm_num_groups)
+        self.norm2 = make_norm_silu(norm_type, out_channels, norm_num_groups, temporal_kernel_size)
         self.conv2 = VideoARCausalConv3d(out_channels, out_channels, temporal_kernel_size)
         self.conv_shortcut = None
         if in_channels != out_channels:
@@ -327,11 +408,10 @@ class VideoARResnetBlock(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         residual = hidden_states
-        hidden_states = self.conv1(self.norm1(hidden_states), stream)
-        hidden_states = self.conv2(self.norm2(hidden_states), stream)
+        hidden_states = self.conv1(hidden_states, stream, self.norm1)
         if self.conv_shortcut is not None:
             residual = self.conv_shortcut(residual, stream)
-        return residual + hidden_states
+        return self.conv2(hidden_states, stream, self.norm2, residual)
 
 
 class VideoARDownsampler(nn.Module):

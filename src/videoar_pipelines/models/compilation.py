@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What keeps the compiled blocks of a transformer few, inputs that look alike to the compiler, and what lets a tokenizer have more of them.
-Nothing here compiles.
+What keeps the compiled blocks of a transformer few, inputs that look alike to the compiler, and how the small layers of a tokenizer are
+compiled. Nothing here compiles.
 
 Letters used in shapes: `B` batch, `S` tokens of a call, `D` width.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
+import torch._inductor.config
 import torch.fx.experimental._config
 import torch.nn.functional as F
 
@@ -64,9 +65,13 @@ def without_duck_shapes(function: Callable) -> Callable:
     return _with_settings(function, torch.fx.experimental._config, use_duck_shape=False)
 
 
-def without_recompile_limit(function: Callable) -> Callable:
-    """Compiles `function` for as many shapes as there are: for a layer that a model has in a known number of widths and layouts."""
-    return _with_settings(function, torch._dynamo.config, recompile_limit=64)
+def compiled_as_one_pass(function: Callable) -> Callable:
+    """
+    Compiles a layer of few operations: for as many shapes as there are, where a model has it in a known number of widths and layouts;
+    and without writing a tensor of full size between its inputs and its output because it depends on many.
+    """
+    function = _with_settings(function, torch._dynamo.config, recompile_limit=64)
+    return _with_settings(function, torch._inductor.config, realize_reads_threshold=16)
 
 
 def _with_settings(function: Callable, config: ModuleType, **settings) -> Callable:

@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
+from torch.distributed.checkpoint.storage import WriteResult
 
 from ..utils.command_line import UsageError
 
@@ -46,11 +47,19 @@ def save_sharded(state: dict[str, Any], folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
-            metadata = distributed_checkpoint.save(state, checkpoint_id=str(folder), no_dist=not is_distributed)
+            distributed_checkpoint.save(state, storage_writer=ShardedWriter(folder), no_dist=not is_distributed)
         except distributed_checkpoint.CheckpointException as error:
             raise RuntimeError(f"{folder} could not be written.") from _first_failure(error)
-    if not is_distributed or dist.get_rank() == 0:
-        (folder / INDEX_NAME).write_text(json.dumps(_index_to_json(metadata)) + "\n")
+
+
+class ShardedWriter(distributed_checkpoint.FileSystemWriter):
+    """A writer that leaves the JSON index too."""
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        super().finish(metadata, results)
+        # From the results: in some versions of torch (2.11) `metadata` itself does not learn what is stored where
+        metadata.storage_data = {result.index: result.storage_data for part in results for result in part}
+        (Path(self.path) / INDEX_NAME).write_text(json.dumps(_index_to_json(metadata)) + "\n")
 
 
 def _index_to_json(metadata: Metadata) -> dict[str, Any]:
