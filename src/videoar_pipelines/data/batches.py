@@ -298,6 +298,8 @@ class BucketBatches:
         if self._loader_options["num_workers"] > 0 and self._iterator is not None:
             with contextlib.suppress(RuntimeError):
                 self._iterator._shutdown_workers()
+            for worker in self._iterator._workers:
+                worker.join(timeout=5)  # torch before 2.13 ends those that hang, and does not wait
         self._iterator = None
 
     def state_dict(self) -> dict[str, Any]:

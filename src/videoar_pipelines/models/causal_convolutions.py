@@ -253,9 +253,8 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
         return self.add_bias(output, self.bias)
 
     def folded_weight(self) -> torch.Tensor:
-        """The kernels of the transposed convolution, `(n * in, copies * out, 4, 4)` with channels last; sums are rounded once."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            weight = self.weight.flatten(2) @ self.fold.to(self.weight)
+        """The kernels of the transposed convolution, `(n * in, copies * out, 4, 4)` with channels last."""
+        weight = self.weight.flatten(2) @ self.fold.to(self.weight)  # (out, in, copies * n * 16)
         weight = weight.unflatten(2, (self.temporal_upsampling, self.num_frames, 4, 4))
         weight = weight.permute(3, 1, 2, 0, 4, 5).flatten(2, 3).flatten(0, 1)
         return weight.contiguous(memory_format=torch.channels_last)

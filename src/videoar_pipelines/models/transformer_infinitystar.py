@@ -121,7 +121,8 @@ class InfinityStarAttnProcessor:
         out all attention weights.
         """
         backend = self._attention_backend or _AttentionBackendRegistry.get_active_backend()[0]
-        is_native = AttentionBackendName(backend) is AttentionBackendName.NATIVE
+        # Backends are strings too; making one of its name is what not every compiler can trace (torch 2.11)
+        is_native = backend == AttentionBackendName.NATIVE
         return is_native and attention_mask is None and self._parallel_config is None
 
 
