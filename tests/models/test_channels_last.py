@@ -143,6 +143,16 @@ def test_the_upsampler_convolves_repeated_frames(kernel_size, stride, is_last, c
     torch.testing.assert_close(upsampler(frames, CausalStream(None, 1, keep_state=False)), expected)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"device_map": "cpu"}, {"low_cpu_mem_usage": False}])
+@torch.no_grad()
+def test_a_loaded_tokenizer_has_what_is_not_saved(arguments, tmp_path, channels_last):
+    channels_last()
+    vae, latents = make_vae("group norm", torch.float32), torch.randn(1, 8, 2, 4, 4)
+    vae.save_pretrained(tmp_path)
+    loaded = AutoencoderVideoAR.from_pretrained(tmp_path, **arguments)
+    assert torch.equal(loaded.decode(latents).sample, vae.decode(latents).sample)
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
 def test_compiled_parts_are_few_and_change_no_number(config, channels_last):
@@ -159,6 +169,22 @@ def test_compiled_parts_are_few_and_change_no_number(config, channels_last):
     num_graphs = stats["unique_graphs"]
     encode_and_decode(vae, torch.cat([video, video], dim=-1)[:, :, :9])  # other sizes
     assert stats["unique_graphs"] == num_graphs <= 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS)
+def test_compiled_parts_change_no_gradient(config, channels_last):
+    channels_last()
+    vae, video = make_vae(config, torch.float32), make_video(torch.float32).requires_grad_()
+
+    def gradients():
+        latents, frames = encode_and_decode(vae, video)
+        return torch.autograd.grad(latents.square().mean() + frames.square().mean(), [video, *vae.parameters()])
+
+    expected = gradients()
+    torch._dynamo.reset()
+    vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    torch.testing.assert_close(gradients(), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -23,6 +23,11 @@ from videoar_pipelines.pipelines.frame_sampler import FrameSampler, PromptStates
 SIZES = {"num_frames": 13, "height": 64, "width": 64, "output_type": "latent"}  # 4 latent frames of 4 scales
 
 
+@pytest.fixture(autouse=True)
+def everything_is_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "_is_on_current_gpu", lambda tensor: True)
+
+
 class NothingFromTheHost(TorchFunctionMode):
     """Raises where a call copies values from the host, which a CUDA graph cannot record."""
 
@@ -60,6 +65,7 @@ class RepeatedRunner(CUDAGraphRunner):
     def __init__(self, max_caches=4):
         super().__init__(max_caches)
         self.steps, self.decoder, self.refinement = RepeatedCalls(), RepeatedCalls(), RepeatedCalls()
+        self.text = RepeatedCalls(self.text.max_calls)
 
 
 def make_recorded_pipeline(max_caches=4):
@@ -93,6 +99,48 @@ def test_a_second_call_records_nothing(pipelines):
     assert recorded._runner.steps.num_recorded == 1 + 4 * 4
     generate(recorded, prompt="a blue circle", seed=2)  # another text of the same length
     assert recorded._runner.steps.num_recorded == 1 + 4 * 4
+
+
+def test_a_text_is_encoded_as_one_graph_for_its_number_of_tokens(pipelines):
+    plain, recorded = pipelines
+    text = recorded._runner.text
+    prompts = ["a red circle", "a blue circle", ["a red circle", "a"], ["a", "a red circle"]]
+    for prompt, num_recorded in zip(prompts, (1, 1, 2, 2), strict=True):
+        assert torch.equal(generate(recorded, prompt), generate(plain, prompt))  # guided by the learned null text
+        assert text.num_recorded == num_recorded
+
+
+def test_no_more_texts_are_kept_than_there_may_be(pipelines):
+    _, recorded = pipelines
+    recorded._runner.text.max_calls = 2
+    with torch.no_grad():
+        for num_words, num_recorded in ((1, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 4)):
+            recorded.encode_prompt(" ".join(["a"] * num_words), do_classifier_free_guidance=False)
+            assert recorded._runner.text.num_recorded == num_recorded
+
+
+def test_a_text_that_wants_gradients_is_encoded_as_it_is(pipelines):
+    _, recorded = pipelines
+    embeds = recorded.encode_prompt("a red circle", do_classifier_free_guidance=False)[0]
+    assert embeds.requires_grad and recorded._runner.text.num_recorded == 0
+
+
+@torch.no_grad()
+def test_encoding_a_text_looks_at_no_value_and_takes_none_from_the_host():
+    text_encoder = make_tiny_pipeline().text_encoder.to("meta")
+    runner, ids = RepeatedRunner(), torch.ones(2, 5, dtype=torch.long, device="meta")
+    run = runner.text.run
+
+    def run_strictly(owner, key, function, *inputs):
+        def without_the_host(*inputs):
+            with NothingFromTheHost():
+                return function(*inputs)
+
+        return run(owner, key, without_the_host, *inputs)
+
+    runner.text.run = run_strictly
+    states = runner.encode_text(text_encoder, ids, ids)
+    assert states.shape == (2, 5, text_encoder.config.d_model) and runner.text.num_recorded == 1
 
 
 def test_with_a_window_frames_that_see_as_much_share_their_graphs(pipelines):

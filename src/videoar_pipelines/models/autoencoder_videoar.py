@@ -335,8 +335,8 @@ class AutoencoderVideoAR(HubModelMixin, ModelMixin, CausalAutoencoderMixin, Conf
     _supports_gradient_checkpointing = True
     _no_split_modules = ["VideoARResnetBlock", "VideoARDownsampler", "VideoARUpsampler"]
     _group_offload_block_modules = ["encoder", "decoder"]
-    # What a compiler fuses: all between two convolutions. The convolutions are cuDNN's in any case, and around a whole network the compiler changes their layout: on an
-    # H200 that was slower, from half as fast for a batch to equal for one clip.
+    # What a compiler fuses: all that lies between two convolutions. The convolutions are cuDNN's in any case, and around a whole network the
+    # compiler changes their layout: on an H200 that was slower, from half as fast for a batch to equal for one clip.
     _repeated_blocks = ["VideoARGroupNormSiLU", "VideoARRMSNormSiLU", "VideoARBiasSum"]
 
     @register_to_config

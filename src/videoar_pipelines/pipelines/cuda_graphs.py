@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-How the steps of a sampler and the chunks of a decoder are run: as they are, or as CUDA graphs.
+How a text encoder, the steps of a sampler and the chunks of a decoder are run: as they are, or as CUDA graphs.
 
 A step of VideoAR is hundreds of small kernels, and a GPU runs them faster than Python can launch them. A graph records them once and
 launches them all together. It reads and writes fixed addresses: here these are the storage of a key-value cache, which is lent to one
@@ -20,19 +20,29 @@ from typing import Any
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
+from transformers import T5EncoderModel
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR, AutoencoderVideoARState
 from ..models.kv_cache import VideoARKVCache
+from ..models.text_encoding import run_text_encoder
 from ..models.transformer_videoar import VideoARTransformer3DModel
 
 
 # Of a decoded chunk of several latent frames: a larger one keeps the GPU busy without a graph, and its graph would keep much memory,
 # 4 kB a pixel with the paper's tokenizer in bfloat16. A clip of 17x128x128 is recorded.
 MAX_RECORDED_PIXELS = 2**19
+# Every batch size and number of tokens of a text is a graph.
+MAX_RECORDED_TEXTS = 16
 
 
 class EagerRunner:
     """Runs everything as it is. Also what a [`CUDAGraphRunner`] has to do."""
+
+    def encode_text(
+        self, text_encoder: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """See [`text_encoding.run_text_encoder`]."""
+        return run_text_encoder(text_encoder, input_ids, attention_mask)
 
     def lend_cache(self, transformer: VideoARTransformer3DModel, **arguments) -> VideoARKVCache:
         """
@@ -105,9 +115,13 @@ class RecordedCall:
 class CUDAGraphRecorder:
     """
     Records and replays calls. All of one recorder share their memory, so they run one after the other, whatever thread they are of.
+
+    Args:
+        max_calls (`int`, *optional*): How many recorded calls of an owner are kept; the one not used for longest is dropped.
     """
 
-    def __init__(self):
+    def __init__(self, max_calls: int | None = None):
+        self.max_calls = max_calls
         self._lock = threading.RLock()
         self._calls: weakref.WeakKeyDictionary[Any, dict[Hashable, RecordedCall]] = weakref.WeakKeyDictionary()
         self._memory_pool = None
@@ -131,9 +145,10 @@ class CUDAGraphRecorder:
         key = (key, spec, shapes)
         with self._lock:
             calls = self._calls.setdefault(owner, {})
-            if key not in calls:
-                calls[key] = self._record(function, items, spec)
-            call = calls[key]
+            call = calls.pop(key, None) or self._record(function, items, spec)
+            calls[key] = call  # the last one now
+            if self.max_calls is not None and len(calls) > self.max_calls:
+                del calls[next(iter(calls))]
             self._fill(call.inputs, items)
             call.replay()
             return tree_map_only(torch.Tensor, torch.clone, call.outputs), call.notes
@@ -185,8 +200,8 @@ def weight_addresses(model: torch.nn.Module) -> Hashable:
 
 class CUDAGraphRunner(EagerRunner):
     """
-    Runs the steps of the transformer, and the tokenizer for single latent frames and small clips, as CUDA graphs. The results are
-    those of the same kernels without graphs.
+    Runs a T5, the steps of the transformer, and the tokenizer for single latent frames and small clips, as CUDA graphs. The results
+    are those of the same kernels without graphs.
 
     Args:
         max_caches (`int`, defaults to 4):
@@ -197,9 +212,22 @@ class CUDAGraphRunner(EagerRunner):
         self.max_caches = max_caches
         # Several recorders, since a stream may decode while it samples, and these two must not share their memory.
         self.steps, self.decoder, self.refinement = CUDAGraphRecorder(), CUDAGraphRecorder(), CUDAGraphRecorder()
+        self.text = CUDAGraphRecorder(MAX_RECORDED_TEXTS)
         self._lock = threading.Lock()
         self._idle: list[VideoARKVCache] = []
         self._shapes: weakref.WeakKeyDictionary[VideoARKVCache, Hashable] = weakref.WeakKeyDictionary()
+
+    def encode_text(
+        self, text_encoder: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        if not _can_record_text(text_encoder, input_ids):
+            return super().encode_text(text_encoder, input_ids, attention_mask)
+        # Transformers would take the numbers of the mask from the host: what it is to add is made here
+        hidden = attention_mask[:, None, None] == 0
+        added = torch.zeros(hidden.shape, dtype=text_encoder.dtype, device=hidden.device)
+        added = added.masked_fill(hidden, torch.finfo(text_encoder.dtype).min)
+        run_eagerly = functools.partial(super().encode_text, text_encoder)
+        return self.text.run(text_encoder, weight_addresses(text_encoder), run_eagerly, input_ids, added)[0]
 
     def lend_cache(self, transformer: VideoARTransformer3DModel, **arguments) -> VideoARKVCache:
         shape = (transformer, weight_addresses(transformer), tuple(sorted(arguments.items())))
@@ -328,6 +356,17 @@ def _as_state(past: _Past, chunk_shape: tuple[int, int, int]) -> AutoencoderVide
     return None if past is None else AutoencoderVideoARState(chunk_shape, (past,))
 
 
+def _can_record_text(text_encoder: torch.nn.Module, input_ids: torch.Tensor) -> bool:
+    """A plain T5 looks at no value of a tensor. It need not be where the transformer is, nor stay there."""
+    is_plain = isinstance(text_encoder, T5EncoderModel) and getattr(text_encoder, "hf_quantizer", None) is None
+    is_in_place = _is_on_current_gpu(input_ids) and not is_offloaded(text_encoder)
+    return is_plain and is_in_place and not torch.is_grad_enabled()
+
+
+def _is_on_current_gpu(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda and tensor.device.index == torch.cuda.current_device()
+
+
 def is_offloaded(model: torch.nn.Module) -> bool:
     """Whether hooks of accelerate or diffusers move the model's weights around."""
     return getattr(model, "_hf_hook", None) is not None or _is_group_offload_enabled(model)
@@ -340,8 +379,8 @@ class CUDAGraphsMixin:
 
     def enable_cuda_graphs(self, max_caches: int = 4) -> None:
         """
-        Replays as CUDA graphs what takes longer to launch than to run: the text's and all other steps of a generation, and the
-        tokenizer for small clips (up to about half a million pixels) and for the single latent frames of a stream and of refinement.
+        Replays as CUDA graphs what takes longer to launch than to run: a T5 on the GPU, the text's and all other steps of a generation,
+        and the tokenizer for small clips (up to about half a million pixels) and for the single latent frames of a stream and of refinement.
         The results are those of the same kernels without graphs. The first call with new sizes, a new batch size or text length
         records its steps, which takes a few times as long as the call itself; later calls with the same replay them.
 

@@ -211,7 +211,14 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         check_padding(padding, max_sequence_length, states)
 
         def encode(prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-            states, mask = encode_text(self.tokenizer, self.text_encoder, prompts, max_sequence_length, device=device)
+            states, mask = encode_text(
+                self.tokenizer,
+                self.text_encoder,
+                prompts,
+                max_sequence_length,
+                device=device,
+                run=self._runner.encode_text,
+            )
             return states.to(dtype), mask
 
         def mask_of(embeds: torch.Tensor) -> torch.Tensor:
