@@ -15,6 +15,8 @@ For every model size, mode and batch size, one row:
 - `first call ms`, `call ms`: with `--from_prompt`, what a user waits for: from the prompt to `uint8` frames in the memory of the
   host, tokenizer, text encoder and decoder included. The first call of the mode and batch size, which compiles and records what
   no row before it did, and the median of later ones.
+- `streamed call ms`: the same through `pipe.stream(..., overlap_decoding=True)`, to the last chunk: on CUDA a latent frame is decoded
+  while the next one is sampled.
 - `peak GB`: on CUDA, of all tensors while sampling and decoding; on a CPU, of the process so far.
 - `x flops`: `sample ms` over the time that the same operations take at the rate of a large matrix product, measured in this run.
 - `x roofline`: `sample ms` over the sum, over the steps, of the larger of two times: the operations at that rate, and the bytes
@@ -151,16 +153,23 @@ def sample_first_chunk(pipeline: VideoARPipeline, batch_size: int, args) -> torc
     return pixels
 
 
-def make_frames(pipeline: VideoARPipeline, batch_size: int, args, seed: int = 0) -> list[np.ndarray]:
-    """Videos `(F, H, W, 3)`, `uint8`, of prompts of `--text_length` tokens, the one that ends a text included."""
-    videos = pipeline(
-        [" ".join(["a"] * (args.text_length - 1))] * batch_size,
-        height=args.height,
-        width=args.width,
-        num_frames=args.num_frames,
-        guidance_scale=args.guidance_scale,
-        generator=torch.Generator(pipeline.transformer.device).manual_seed(seed),
-    ).frames
+def make_frames(pipeline: VideoARPipeline, batch_size: int, args, is_streamed: bool = False) -> list[np.ndarray]:
+    """
+    Videos `(F, H, W, 3)`, `uint8`, of prompts of `--text_length` tokens, the one that ends a text included. Streamed, a latent frame is
+    decoded while the next one is sampled.
+    """
+    arguments = {
+        "prompt": [" ".join(["a"] * (args.text_length - 1))] * batch_size,
+        "height": args.height,
+        "width": args.width,
+        "num_frames": args.num_frames,
+        "guidance_scale": args.guidance_scale,
+        "generator": torch.Generator(pipeline.transformer.device).manual_seed(0),
+    }
+    if is_streamed:
+        videos = np.concatenate(list(pipeline.stream(**arguments, overlap_decoding=True)), axis=1)
+    else:
+        videos = pipeline(**arguments).frames
     return [frames_to_uint8(video) for video in videos]
 
 
@@ -169,7 +178,12 @@ def time_calls(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, fl
     if not args.from_prompt:
         return {}
     call = functools.partial(make_frames, pipeline, batch_size, args)
-    return {"first call ms": 1000 * first_seconds(call, args), "call ms": 1000 * median_seconds(call, args)}
+    streamed_call = functools.partial(make_frames, pipeline, batch_size, args, is_streamed=True)
+    return {
+        "first call ms": 1000 * first_seconds(call, args),
+        "call ms": 1000 * median_seconds(call, args),
+        "streamed call ms": 1000 * median_seconds(streamed_call, args),
+    }
 
 
 def time_parts(pipeline: VideoARPipeline, batch_size: int, args) -> dict[str, float]:

@@ -76,7 +76,7 @@ def test_generation(run_benchmark):
         assert_positive_numbers(row)
         assert row["tokens"] == 2 * (1 + 4 + 9 + 16)
         assert row["x flops"] > 1 and row["x roofline"] > 1  # nothing is faster than the hardware
-        assert row["first call ms"] and row["call ms"]
+        assert row["first call ms"] and row["call ms"] and row["streamed call ms"]
     assert "x roofline" in printed and results["machine"]["torch"] == torch.__version__
 
 
