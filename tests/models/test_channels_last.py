@@ -8,6 +8,7 @@ repeating them. Without a GPU the layout is asked for on a CPU, which computes t
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import cpu_offload
 
 from videoar_pipelines import AutoencoderVideoAR
 from videoar_pipelines.models import causal_convolutions
@@ -141,6 +142,18 @@ def test_the_upsampler_convolves_repeated_frames(kernel_size, stride, is_last, c
         past = stream.future
     torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
     torch.testing.assert_close(upsampler(frames, CausalStream(None, 1, keep_state=False)), expected)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@torch.no_grad()
+def test_weights_may_be_elsewhere_until_their_layer_runs(is_last, channels_last):
+    if is_last:
+        channels_last()
+    vae, video = make_vae("group norm", torch.float32), make_video(torch.float32)
+    expected = encode_and_decode(vae, video)
+    cpu_offload(vae, execution_device=torch.device("cpu"))
+    assert next(vae.parameters()).is_meta
+    assert all(map(torch.equal, encode_and_decode(vae, video), expected))
 
 
 @pytest.mark.parametrize("arguments", [{}, {"device_map": "cpu"}, {"low_cpu_mem_usage": False}])

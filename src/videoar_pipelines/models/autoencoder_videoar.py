@@ -186,7 +186,8 @@ class VideoAREncoder3d(nn.Module):
         hidden_states = self.mid_block(hidden_states, stream)
 
         # 4. Head
-        hidden_states = self.conv_out(hidden_states, stream, self.conv_norm_out)  # (B, T, d, H', W')
+        hidden_states = self.conv_norm_out(hidden_states, self.conv_out.past(stream))
+        hidden_states = self.conv_out(hidden_states, stream, has_past=True)  # (B, T, d, H', W')
         return hidden_states.transpose(1, 2).contiguous(), stream.future
 
     def patchify(self, frames: torch.Tensor, stream: CausalStream) -> torch.Tensor:
@@ -284,7 +285,8 @@ class VideoARDecoder3d(nn.Module):
             hidden_states = up_block(hidden_states, stream)
 
         # 4. Head
-        hidden_states = self.conv_out(hidden_states, stream, self.conv_norm_out)
+        hidden_states = self.conv_norm_out(hidden_states, self.conv_out.past(stream))
+        hidden_states = self.conv_out(hidden_states, stream, has_past=True)
         frames = self.unpatchify(hidden_states, stream)  # (B, F, 3, H, W)
         return frames.transpose(1, 2).contiguous(), stream.future
 

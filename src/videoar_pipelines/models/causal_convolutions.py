@@ -118,18 +118,20 @@ class VideoARCausalConv3d(nn.Conv3d):
         self,
         hidden_states: torch.Tensor,
         stream: CausalStream,
-        norm: "VideoARNormSiLU | None" = None,
+        has_past: bool = False,
         residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(B, T, C, H, W)`): The next frames.
             stream ([`CausalStream`]): What came before them.
-            norm ([`VideoARNormSiLU`], *optional*): What the frames go through first.
+            has_past (`bool`, defaults to `False`):
+                Whether what the first window needs besides is in front of the frames already, see [`VideoARNormSiLU`].
             residual (`torch.Tensor`, *optional*): Added to the output.
         """
         kernel_size, stride = self.kernel_size[0], self.stride[0]
-        frames = self.with_past(hidden_states, stream, kernel_size, stride, norm)
+        frames = hidden_states if has_past else put_in_front(hidden_states, self.past(stream), kernel_size - 1)
+        self.leave_past(frames, stream, kernel_size, stride)
         if has_channels_last(frames):
             output = F.conv3d(as_volume(frames), self.weight, None, self.stride, self.padding).transpose(1, 2)
             del frames  # its memory is that of the sum
@@ -141,27 +143,15 @@ class VideoARCausalConv3d(nn.Conv3d):
         output = output.unflatten(0, frames.shape[:2])
         return output if residual is None else residual + output
 
-    def with_past(
-        self,
-        hidden_states: torch.Tensor,
-        stream: CausalStream,
-        kernel_size: int,
-        stride: int,
-        norm: "VideoARNormSiLU | None" = None,
-    ) -> torch.Tensor:
-        """
-        The frames `(B, T, C, H, W)`, normalised, behind the `kernel_size - 1` that the first window needs besides; leaves to the next
-        chunk what its first window needs.
-        """
-        past = None if kernel_size == 1 or stream.is_first_chunk else stream.past[self.state_index]
-        if norm is not None:
-            frames = norm(hidden_states, past)
-        else:
-            frames = put_in_front(hidden_states, past, kernel_size - 1)
+    def past(self, stream: CausalStream) -> torch.Tensor | None:
+        """The frames that the chunk before left for the first window; `None` in the first chunk of a video."""
+        return None if self.kernel_size[0] == 1 or stream.is_first_chunk else stream.past[self.state_index]
+
+    def leave_past(self, frames: torch.Tensor, stream: CausalStream, kernel_size: int, stride: int) -> None:
+        """Leaves to the next chunk what its first window needs of `frames`, which begin with what the first window of this one did."""
         if kernel_size > 1 and stream.future is not None:
             next_window = (frames.shape[1] - kernel_size) // stride * stride + stride
             stream.future[self.state_index] = concatenate_frames([frames[:, next_window:]])
-        return frames
 
 
 def has_channels_last(frames: torch.Tensor) -> bool:
@@ -221,7 +211,8 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
         self.register_buffer("fold", folding_matrix(temporal_kernel_size, temporal_upsampling), persistent=False)
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
-        frames = self.with_past(hidden_states, stream, self.num_frames, stride=1)
+        frames = put_in_front(hidden_states, self.past(stream), self.num_frames - 1)
+        self.leave_past(frames, stream, self.num_frames, stride=1)
         output = self.convolve_once(frames) if has_channels_last(frames) else self.convolve_repeated(frames)
         return output[:, self.temporal_upsampling - 1 :] if stream.is_first_chunk else output
 
@@ -407,10 +398,12 @@ class VideoARResnetBlock(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         residual = hidden_states
-        hidden_states = self.conv1(hidden_states, stream, self.norm1)
+        hidden_states = self.norm1(hidden_states, self.conv1.past(stream))
+        hidden_states = self.conv1(hidden_states, stream, has_past=True)
+        hidden_states = self.norm2(hidden_states, self.conv2.past(stream))
         if self.conv_shortcut is not None:
             residual = self.conv_shortcut(residual, stream)
-        return self.conv2(hidden_states, stream, self.norm2, residual)
+        return self.conv2(hidden_states, stream, has_past=True, residual=residual)
 
 
 class VideoARDownsampler(nn.Module):
