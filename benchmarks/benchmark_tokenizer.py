@@ -66,7 +66,7 @@ from videoar_pipelines.training.tokenizer_step import (
     discriminator_step,
     generator_step,
 )
-from videoar_pipelines.training.tokenizer_training import TokenizerTraining, TrainedModel
+from videoar_pipelines.training.tokenizer_training import TokenizerTraining, TrainedModel, compile_layers
 from videoar_pipelines.utils.command_line import UsageError, positive_float, positive_int, run_command_line
 
 
@@ -96,7 +96,7 @@ def parse_args(arguments=None):
         action="store_true",
         help="Replay `decode` (of small clips) and `stream` (where its chunks are single frames) as CUDA graphs.",
     )
-    parser.add_argument("--compile", action="store_true", help="Compile the norms of encoder and decoder.")
+    parser.add_argument("--compile", action="store_true", help="Compile what lies between convolutions.")
     parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="Autocast of training.")
     parser.add_argument("--gradient_checkpointing", action="store_true")
     parser.add_argument("--perceptual_network", choices=PERCEPTUAL_NETWORKS, default="vgg16")
@@ -122,9 +122,7 @@ def make_vae(args, device: str, dtype: torch.dtype) -> AutoencoderVideoAR:
     if torch.device(device).type == "cuda":
         vae.to(memory_format=torch.channels_last_3d)
     if args.compile:
-        # The adaptive weight of the GAN goes backward twice.
-        torch._functorch.config.donated_buffer = False
-        vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
+        compile_layers(vae)
     return vae
 
 

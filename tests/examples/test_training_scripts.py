@@ -366,6 +366,16 @@ def test_a_sharded_tokenizer_trains_like_one_that_is_not(pipeline_folder, tmp_pa
     assert_close_runs(tmp_path / "--no-fsdp", tmp_path / "--fsdp")
 
 
+def test_a_compiled_tokenizer_trains_like_one_that_is_not(pipeline_folder, tmp_path):
+    models = ["--pretrained_vae", pipeline_folder / "vae", "--adversarial_weight", 0.1, "--discriminator_channels", 4]
+    arguments = [*TINY_RUN, *models, "--adversarial_weight_mode", "adaptive", "--logging_steps", 1]
+    for compiling in ("--no-compile", "--compile"):
+        torch._dynamo.reset()
+        run_script(TRAIN_TOKENIZER, *arguments, compiling, "--output_dir", tmp_path / compiling)
+        AutoencoderVideoAR.from_pretrained(tmp_path / compiling / "vae")
+    assert_close_runs(tmp_path / "--no-compile", tmp_path / "--compile")
+
+
 def test_a_loss_that_is_not_finite_names_step_files_and_last_good_checkpoint(text_to_video, manifest, tmp_path):
     arguments = [*text_to_video, "--data", manifest, "--output_dir", tmp_path, "--checkpointing_steps", 1]
     message = r"not finite at step 2(.|\n)*loss nan(.|\n)*\.mp4(.|\n)*last good checkpoint is .*checkpoint-1"

@@ -8,9 +8,11 @@ optimiser. What the halves minimise is in `tokenizer_step.py`; the order of the 
 from dataclasses import dataclass
 
 import torch
+import torch._functorch.config
 import torch.nn as nn
 from accelerate import Accelerator
 
+from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import ScaleSchedule
 from .discriminator import LeCamRegularizer
 from .optimization import take_step
@@ -22,6 +24,13 @@ from .tokenizer_step import (
     discriminator_step,
     generator_step,
 )
+
+
+def compile_layers(vae: AutoencoderVideoAR) -> None:
+    """Compiles what lies between convolutions, of a tokenizer that is to be trained."""
+    # The adaptive weight of the discriminator goes backward twice: buffers may not be given away after the first time
+    torch._functorch.config.donated_buffer = False
+    vae.compile_repeated_blocks(fullgraph=True, dynamic=True)
 
 
 @dataclass(frozen=True)
