@@ -111,6 +111,7 @@ class VideoARCausalConv3d(nn.Conv3d):
             stride=(temporal_stride, spatial_stride, spatial_stride),
             padding=(0, spatial_padding, spatial_padding),
         )
+        self.num_frames = temporal_kernel_size  # of a window, as they come
         self.add_bias = VideoARBiasSum()
         self.state_index = None  # set by `number_causal_convolutions`
 
@@ -129,14 +130,13 @@ class VideoARCausalConv3d(nn.Conv3d):
                 Whether what the first window needs besides is in front of the frames already, see [`VideoARNormSiLU`].
             residual (`torch.Tensor`, *optional*): Added to the output.
         """
-        kernel_size, stride = self.kernel_size[0], self.stride[0]
-        frames = hidden_states if has_past else put_in_front(hidden_states, self.past(stream), kernel_size - 1)
-        self.leave_past(frames, stream, kernel_size, stride)
+        frames = hidden_states if has_past else put_in_front(hidden_states, self.past(stream), self.num_frames - 1)
+        self.leave_past(frames, stream)
         if has_channels_last(frames):
             output = F.conv3d(as_volume(frames), self.weight, None, self.stride, self.padding).transpose(1, 2)
             del frames  # its memory is that of the sum
             return self.add_bias(output, self.bias, residual)
-        frames = windows_as_channels(frames, kernel_size, stride)
+        frames = windows_as_channels(frames, self.num_frames, self.stride[0])
         output = convolve(
             frames.flatten(0, 1), self.weight.flatten(1, 2), self.bias, self.stride[1:], self.padding[1:]
         )
@@ -145,12 +145,13 @@ class VideoARCausalConv3d(nn.Conv3d):
 
     def past(self, stream: CausalStream) -> torch.Tensor | None:
         """The frames that the chunk before left for the first window; `None` in the first chunk of a video."""
-        return None if self.kernel_size[0] == 1 or stream.is_first_chunk else stream.past[self.state_index]
+        return None if self.num_frames == 1 or stream.is_first_chunk else stream.past[self.state_index]
 
-    def leave_past(self, frames: torch.Tensor, stream: CausalStream, kernel_size: int, stride: int) -> None:
+    def leave_past(self, frames: torch.Tensor, stream: CausalStream) -> None:
         """Leaves to the next chunk what its first window needs of `frames`, which begin with what the first window of this one did."""
-        if kernel_size > 1 and stream.future is not None:
-            next_window = (frames.shape[1] - kernel_size) // stride * stride + stride
+        if self.num_frames > 1 and stream.future is not None:
+            stride = self.stride[0]
+            next_window = (frames.shape[1] - self.num_frames) // stride * stride + stride
             stream.future[self.state_index] = concatenate_frames([frames[:, next_window:]])
 
 
@@ -212,7 +213,7 @@ class VideoARUpsamplingConv3d(VideoARCausalConv3d):
 
     def forward(self, hidden_states: torch.Tensor, stream: CausalStream) -> torch.Tensor:
         frames = put_in_front(hidden_states, self.past(stream), self.num_frames - 1)
-        self.leave_past(frames, stream, self.num_frames, stride=1)
+        self.leave_past(frames, stream)
         output = self.convolve_once(frames) if has_channels_last(frames) else self.convolve_repeated(frames)
         return output[:, self.temporal_upsampling - 1 :] if stream.is_first_chunk else output
 

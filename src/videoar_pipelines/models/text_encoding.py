@@ -44,6 +44,11 @@ def padded_text_length(longest: int, max_length: int, divisor: int = 1) -> int:
     return min(length for length in lengths if length >= longest)
 
 
+def run_text_encoder(text_encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Text states `(B, N, C)` of tokens `(B, N)` and their mask `(B, N)`, or one that is ready to be added, `(B, 1, 1, N)`."""
+    return text_encoder(input_ids, attention_mask).last_hidden_state
+
+
 def encode_text(
     tokenizer: PreTrainedTokenizerBase,
     text_encoder: nn.Module,
@@ -53,7 +58,7 @@ def encode_text(
     device: torch.device | str | None = None,
     warns_of_cuts: bool = True,
     length_divisor: int = 1,
-    run: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    run: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = run_text_encoder,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Text states of prompts, with gradients if the text encoder's weights want them.
@@ -69,7 +74,7 @@ def encode_text(
         device (`torch.device` or `str`, *optional*): To encode on; that of the text encoder's weights by default.
         warns_of_cuts (`bool`, defaults to `True`): Whether to log a warning for every prompt that is cut.
         length_divisor (`int`, defaults to 1): With `"rounded"`, see [`padded_text_length`].
-        run (`Callable`, *optional*): Instead of [`run_text_encoder`], with its arguments and result.
+        run (`Callable`, defaults to [`run_text_encoder`]): With its arguments and result.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Text states `(B, N, C)` in the text encoder's dtype, and their boolean mask
@@ -86,13 +91,8 @@ def encode_text(
         if warns_of_cuts:
             _warn_of_cuts(tokenizer, prompts, max_sequence_length)
     inputs = inputs.to(device or next(text_encoder.parameters()).device)
-    states = (run or run_text_encoder)(text_encoder, inputs.input_ids, inputs.attention_mask)
+    states = run(text_encoder, inputs.input_ids, inputs.attention_mask)
     return states, inputs.attention_mask.bool()
-
-
-def run_text_encoder(text_encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Text states `(B, N, C)` of tokens `(B, N)` and their mask `(B, N)`, or one that is ready to be added, `(B, 1, 1, N)`."""
-    return text_encoder(input_ids, attention_mask).last_hidden_state
 
 
 def pad_text(states: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
