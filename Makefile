@@ -7,11 +7,13 @@
 #   make docs                                                 the documentation as a site, into site/
 #   make test                                                 the test suite
 #   make test-fast                                            models, schedulers, pipelines and other units only
+#   make test-lowest                                          the test suite with the oldest versions that setup.cfg allows
 #   make style                                                format and fix the code
 #   make quality                                              check the code without changing it
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_LOWEST ?= .venv-lowest
 
 PROMPT ?= a red circle moves to the right
 SEED ?= 0
@@ -27,7 +29,7 @@ FAST_TESTS = tests/models tests/schedulers tests/pipelines tests/utils tests/doc
 # Handed to the shell by the environment, so that quotes in a prompt stay what they are.
 export PROMPT
 
-.PHONY: generate demo evaluation-weights docs test test-fast style quality
+.PHONY: generate demo evaluation-weights docs test test-fast test-lowest style quality
 .NOTPARALLEL:
 
 generate: $(VENV)/.installed
@@ -48,6 +50,9 @@ test: $(VENV)/.installed-test
 
 test-fast: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -q -m "not slow and not gpu" $(FAST_TESTS)
+
+test-lowest: $(VENV_LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(VENV_LOWEST)/bin/python -m pytest -n $(WORKERS) -q $(TESTS)
 
 style: $(VENV)/.installed-quality
 	$(VENV)/bin/ruff check --fix .
@@ -91,3 +96,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-quality: $(VENV)/.created constraints.txt
 	$(call install,ruff)
+
+# pip cannot choose the lowest versions, uv can.
+$(VENV_LOWEST)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -m venv --clear $(VENV_LOWEST)
+	@$(VENV_LOWEST)/bin/python -m pip install -qq --disable-pip-version-check uv
+	@$(VENV_LOWEST)/bin/uv pip install --python $(VENV_LOWEST)/bin/python --resolution lowest-direct -e ".[test]"
+	@touch $@

@@ -488,7 +488,8 @@ def main(args):
     results = {"generation": count_generation(args), "training": count_training(args)}
     for rows in results.values():
         print_table(rows)
-    write_json(args.output, results)
+    # What operations keep for the backward pass differs between versions.
+    write_json(args.output, {"torch": torch.__version__.split("+")[0], **results})
     if args.page is not None:
         page = with_tables(args.page.read_text(encoding="utf-8"), results)
         with complete_or_absent(args.page) as temporary_path:

@@ -77,19 +77,25 @@ by_file.push_to_hub("videoar-tests/own")
 
 # diffusers is there, the package cannot be imported.
 LOAD_WITHOUT_THE_PACKAGE = """
-import importlib.abc
 import json
 import sys
 import traceback
 
 
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.split(".")[0] == "videoar_pipelines":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+class WithoutThePackage:
+    '''A finder of modules that finds all but the package, as where it is not installed.'''
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *args):
+        return None if name.split(".")[0] == "videoar_pipelines" else self.finder.find_spec(name, *args)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[:] = map(WithoutThePackage, sys.meta_path)
 
 from diffusers import AutoModel, DiffusionPipeline, ModularPipeline
 

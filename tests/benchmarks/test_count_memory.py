@@ -7,6 +7,7 @@ import runpy
 import sys
 
 import pytest
+import torch
 
 from tests.examples.training_scripts import REPOSITORY
 
@@ -31,6 +32,9 @@ def test_the_page_has_the_tables_of_the_results(script):
     assert script["with_tables"](PAGE, RESULTS) == PAGE
 
 
+@pytest.mark.skipif(
+    torch.__version__.split("+")[0] != RESULTS["torch"], reason="the results are those of another version of PyTorch"
+)
 def test_the_results_are_those_of_the_script(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     page, output = tmp_path / "page.md", tmp_path / "memory.json"

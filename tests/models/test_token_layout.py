@@ -76,7 +76,7 @@ def test_the_flex_mask_shows_what_the_boolean_mask_shows(window, frame_mask_prob
     block_mask = flex_mask(visible, layout.blocks, text_mask)
     boolean = dense_mask(visible, layout.blocks, text_mask)
     num_tokens = len(layout.blocks)
-    assert create_mask(block_mask.mask_mod, len(text_mask), 1, num_tokens, num_tokens).equal(boolean)
+    assert create_mask(block_mask.mask_mod, len(text_mask), 1, num_tokens, num_tokens, device="cpu").equal(boolean)
 
     # FlexAttention skips the blocks that are not listed: none of them may hold something visible.
     size = block_mask.BLOCK_SIZE[0]
@@ -92,7 +92,8 @@ def test_without_random_frame_mask_and_window_both_kinds_are_the_models_own_mask
     own = block_causal_mask(layout.blocks, layout.blocks, text_mask)
     assert training_attention_mask(layout, text_mask, "boolean").equal(own)
     block_mask = training_attention_mask(layout, text_mask, "flex")
-    assert create_mask(block_mask.mask_mod, 3, 1, len(layout.blocks), len(layout.blocks)).equal(own)
+    num_tokens = len(layout.blocks)
+    assert create_mask(block_mask.mask_mod, 3, 1, num_tokens, num_tokens, device="cpu").equal(own)
 
 
 def test_random_frame_mask_never_hides_text_or_the_own_frame():

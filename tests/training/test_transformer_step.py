@@ -117,7 +117,7 @@ def test_padding_changes_neither_the_loss_nor_its_gradients(pipeline, batch, dro
         )
     pipeline.transformer.zero_grad(set_to_none=True)
     for one, other in zip(*results):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # float32, summed in another order
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=3e-6)  # float32, summed in another order
 
 
 def test_corruption_rises_linearly_and_stays():

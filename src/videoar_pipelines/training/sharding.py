@@ -61,7 +61,7 @@ def split_sequences(model: ModelMixin, degree: int) -> None:
             )
     if torch.accelerator.device_count() == 0:
         raise ValueError(f"`context_parallel_degree` is {degree}, but there is no accelerator: pass 1 on a CPU.")
-    accelerator = torch.accelerator.current_accelerator() or torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     mesh = init_device_mesh(
         accelerator.type,
         (num_processes // degree, 1, degree),
