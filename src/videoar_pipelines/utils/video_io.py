@@ -169,7 +169,8 @@ class VideoWriter:
         frames = np.pad(frames, ((0, 0), (0, frame_shape[0] % 2), (0, frame_shape[1] % 2), (0, 0)), mode="edge")
         for image in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            # One thread: FFmpeg's own ones are shared by all frames of a process, and a fork of it waits for them for ever.
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
             frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
             self._container.mux(self._stream.encode(frame))
             self.num_frames += 1
