@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import multiprocessing
 import warnings
 from fractions import Fraction
 
@@ -47,6 +48,25 @@ def test_a_video_survives_writing_and_reading(tmp_path, suffix):
     assert video.shape == (3, 5, 32, 48) and video.dtype == torch.float32 and fps == 8
     assert video.min() >= -1 and video.max() <= 1
     np.testing.assert_allclose((video.permute(1, 2, 3, 0) + 1) / 2, frames, atol=FLAT_COLOUR_TOLERANCE)
+
+
+def test_a_fork_reads_and_writes_videos_after_its_parent(tmp_path):
+    """As a worker of a data loader does. A fork has none of the threads of its parent, and must not wait for them."""
+
+    def read_and_write():
+        load_video(tmp_path / "parent.mp4", height=16, width=16)
+        save_video(make_flat_video(height=128, width=128), tmp_path / "child.mp4", fps=8)
+        with VideoReader(tmp_path / "parent.mp4", num_threads=1) as reader:
+            reader.read(height=16, width=16)
+
+    save_video(make_flat_video(height=128, width=128), tmp_path / "parent.mp4", fps=8)
+    load_video(tmp_path / "parent.mp4", height=64, width=64)
+    child = multiprocessing.get_context("fork").Process(target=read_and_write)
+    child.start()
+    child.join(timeout=60)
+    exit_status = child.exitcode
+    child.kill()
+    assert exit_status == 0, "it hangs" if exit_status is None else "it failed"
 
 
 @pytest.mark.parametrize("kind", ["tensor", "bfloat16", "uint8", "float64", "images"])

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .files import complete_or_absent
@@ -138,6 +138,8 @@ class VideoWriter:
         self.title = title
         self.num_frames = 0
         self._frame_shape = None
+        # Its own: PyAV 19 has one for all frames, whose threads a fork of this process would wait for without end.
+        self._reformatter = VideoReformatter()
 
     def __enter__(self) -> "VideoWriter":
         self._clean_up = contextlib.ExitStack()
@@ -169,8 +171,7 @@ class VideoWriter:
         frames = np.pad(frames, ((0, 0), (0, frame_shape[0] % 2), (0, frame_shape[1] % 2), (0, 0)), mode="edge")
         for image in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            # One thread: FFmpeg's own ones are shared by all frames of a process, and a fork of it waits for them for ever.
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
+            frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709)
             frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
             self._container.mux(self._stream.encode(frame))
             self.num_frames += 1
@@ -365,6 +366,7 @@ class VideoReader:
         self.source = source
         self.num_threads = num_threads
         self._container = None
+        self._reformatter = VideoReformatter()  # its own, as in `VideoWriter`
 
     @property
     def name(self) -> str:
@@ -524,18 +526,15 @@ class VideoReader:
             raise ValueError(f"`path` {self.name!r} has damaged frames. Check that the file is complete.")
         quarter_turns = frame.rotation // 90
         if height is None:
-            return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
+            return np.rot90(self._to_array(frame), quarter_turns)
         covering_size = crop.covering_size(self._displayed_size(frame), height, width)
         _check_num_pixels(f"`path` {self.name!r}", *covering_size)
         stored_height, stored_width = covering_size if quarter_turns % 2 == 0 else covering_size[::-1]
-        image = frame.to_ndarray(
-            format="rgb24",
-            height=stored_height,
-            width=stored_width,
-            interpolation="BICUBIC",
-            threads=self.num_threads,
-        )
+        image = self._to_array(frame, height=stored_height, width=stored_width, interpolation="BICUBIC")
         return crop.cut(np.rot90(image, quarter_turns), height, width)
+
+    def _to_array(self, frame: av.VideoFrame, **size) -> np.ndarray:
+        return self._reformatter.reformat(frame, format="rgb24", threads=self.num_threads, **size).to_ndarray()
 
 
 def load_video(
