@@ -4,6 +4,7 @@
 
 import inspect
 import re
+import textwrap
 
 import pytest
 
@@ -33,8 +34,8 @@ PIPELINES = [
 @pytest.mark.parametrize("pipeline_class", PIPELINES)
 def test_every_argument_is_described_once_and_no_other(pipeline_class, method):
     function = getattr(pipeline_class, method)
-    described = re.split(r"\n\n", function.__doc__.split("Args:\n")[1])[0]
-    names = re.findall(r"^ {12}(\w+) \((?:`|\[)", described, flags=re.MULTILINE)
+    described = textwrap.dedent(re.split(r"\n\n", function.__doc__.split("Args:\n")[1])[0])  # 3.13 indents by less
+    names = re.findall(r"^(\w+) \((?:`|\[)", described, flags=re.MULTILINE)
     assert sorted(names) == sorted(set(inspect.signature(function).parameters) - {"self"})
     assert "{" not in re.sub(r"\{.scale.: s\}", "", function.__doc__)  # nothing is left to fill in
 

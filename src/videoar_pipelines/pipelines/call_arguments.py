@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,7 +128,12 @@ FOREIGN_ARGUMENTS = {
 
 def describe_arguments(method: Callable, texts: dict[str, str] = ARGUMENTS) -> Callable:
     """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of that name."""
-    method.__doc__ = re.sub(r"\n *\{(\w+)\}", lambda match: texts[match[1]], method.__doc__)
+
+    def fill_in(match: re.Match) -> str:
+        # Indented like the rest, from which Python 3.13 takes away what all lines have
+        return textwrap.indent(textwrap.dedent(texts[match["name"]]).strip("\n"), match["indent"])
+
+    method.__doc__ = re.sub(r"^(?P<indent> *)\{(?P<name>\w+)\}$", fill_in, method.__doc__, flags=re.MULTILINE)
     return method
 
 
