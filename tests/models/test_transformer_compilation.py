@@ -67,7 +67,7 @@ def test_any_sequence_of_calls_compiles_at_most_four_graphs_and_gives_the_same_v
     random.Random(num_heads).shuffle(calls)
     for arguments in calls:
         torch.testing.assert_close(generate(pipeline, **arguments), generate(eager, **arguments))
-    assert len(traces) == 4  # one sequence or several, with or without a mask
+    assert len(traces) <= 4  # one sequence or several, with or without a mask; PyTorch 2.9 needs two for all
 
 
 def test_streams_with_given_frames_and_new_prompts_compile_no_further_graphs(traces):
