@@ -2,25 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 An extension of griffe that turns the docstrings of this package, written in the manner of diffusers, into what mkdocstrings shows.
-It reads source and imports nothing; it changes the pages, never the docstrings.
+It reads their source; it changes the pages, never the docstrings.
 
 - ``[`Name`]`` becomes a link to the object of that name, or its name alone where the package has no such object, or several.
 - ``argument (`type` of shape `(B, N)`, *optional*): ...`` becomes ``argument: `(B, N)`. ...``: the type stands in the signature.
 - ``{prompt}`` on a line of its own becomes the text that `describe_arguments` puts there.
 """
 
-import ast
 import re
-import textwrap
 
 import griffe
+
+from videoar_pipelines.pipelines import call_arguments
+from videoar_pipelines.pipelines.infinitystar import pipeline_infinitystar
 
 
 REFERENCE = re.compile(r"\[`~?(?P<name>[\w.]+)`\](?![\[(])")
 ARGUMENT = re.compile(r"^(?P<start> +\*{0,2}\w+) \((?P<type>\[?`.*?)\):", re.M)
 # The types of a section "Returns", "Yields" or "Raises", up to the colon.
 RESULT = re.compile(r"^ {4}\[?`[^:\n]*(?=: )", re.M)
-SHARED_ARGUMENTS = re.compile(r"^(?P<indent> +)\{(?P<name>\w+)\}$", re.M)
+# By name, what stands in the docstrings of several pipelines.
+SHARED_ARGUMENTS = call_arguments.ARGUMENTS | pipeline_infinitystar.ARGUMENTS
 
 
 class DiffusersDocstrings(griffe.Extension):
@@ -33,10 +35,9 @@ class DiffusersDocstrings(griffe.Extension):
             if is_shown(item):
                 for name in names_of(item.path):
                     paths.setdefault(name, set()).add(item.path)
-        shared = shared_arguments(pkg)
         for item in objects:
             if item.docstring is not None:
-                item.docstring.value = convert(item.docstring.value, item, paths, shared)
+                item.docstring.value = convert(item.docstring.value, item, paths)
 
 
 def walk(parent):
@@ -65,31 +66,14 @@ def shorten(match):
     return f"{match['start']}:" + (f" {shape[1]}." if shape else "")
 
 
-def shared_arguments(package):
-    """The tables `ARGUMENTS` of both families of pipelines, made of texts that stand above them."""
-    shared = {}
-    for path in ("pipelines.call_arguments", "pipelines.infinitystar.pipeline_infinitystar"):
-        module, names = package[path], {}
-        for node in ast.parse(module.filepath.read_text(encoding="utf-8")).body:
-            target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
-            if target == "ARGUMENTS" or re.fullmatch(r"_[A-Z_]+", target):
-                code = compile(ast.Expression(node.value), path, "eval")
-                names[target] = eval(code, {"__builtins__": {}}, names)
-        shared |= names["ARGUMENTS"]
-    return shared
-
-
-def convert(text, item, paths, shared):
+def convert(text, item, paths):
     def link(match):
         found = paths.get(match["name"], set())
         if len(found) > 1:  # the one of the same class or file
             found = {path for path in found if path.rpartition(".")[0] in (item.path, item.path.rpartition(".")[0])}
         return f"[`{match['name']}`][{found.pop()}]" if len(found) == 1 else f"`{match['name']}`"
 
-    def share(match):
-        return textwrap.indent(textwrap.dedent(shared[match["name"]]).strip("\n"), match["indent"])
-
-    text = SHARED_ARGUMENTS.sub(share, text)
+    text = call_arguments.fill_in(text, SHARED_ARGUMENTS)
     text = ARGUMENT.sub(shorten, text)
     text = RESULT.sub(lambda match: re.sub(r"[`~]|\[(?=`)|(?<=`)\]", "", match[0]), text)
     return REFERENCE.sub(link, text)

@@ -128,13 +128,17 @@ FOREIGN_ARGUMENTS = {
 
 def describe_arguments(method: Callable, texts: dict[str, str] = ARGUMENTS) -> Callable:
     """Decorator: `{prompt}`, `{sampling}`, ... on lines of their own in a docstring become the texts of that name."""
+    method.__doc__ = fill_in(method.__doc__, texts)
+    return method
 
-    def fill_in(match: re.Match) -> str:
-        # Indented like the rest, from which Python 3.13 takes away what all lines have
+
+def fill_in(docstring: str, texts: dict[str, str]) -> str:
+    """See [`describe_arguments`]. A text is indented like its line: Python 3.13 takes away what all lines of a docstring have."""
+
+    def text_of(match: re.Match) -> str:
         return textwrap.indent(textwrap.dedent(texts[match["name"]]).strip("\n"), match["indent"])
 
-    method.__doc__ = re.sub(r"^(?P<indent> *)\{(?P<name>\w+)\}$", fill_in, method.__doc__, flags=re.MULTILINE)
-    return method
+    return re.sub(r"^(?P<indent> *)\{(?P<name>\w+)\}$", text_of, docstring, flags=re.MULTILINE)
 
 
 def refuse_foreign_arguments(method: Callable, reasons: dict[str, str] = FOREIGN_ARGUMENTS) -> Callable:
