@@ -97,7 +97,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-quality: $(VENV)/.created constraints.txt
 	$(call install,ruff)
 
-# pip cannot choose the lowest versions, uv can.
+# pip cannot choose the lowest versions, uv can; of what is installed already it keeps newer ones, so the environment is made anew.
 $(VENV_LOWEST)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV_LOWEST)
 	@$(VENV_LOWEST)/bin/python -m pip install -qq --disable-pip-version-check uv

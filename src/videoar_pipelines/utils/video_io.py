@@ -533,8 +533,8 @@ class VideoReader:
         image = self._to_array(frame, height=stored_height, width=stored_width, interpolation="BICUBIC")
         return crop.cut(np.rot90(image, quarter_turns), height, width)
 
-    def _to_array(self, frame: av.VideoFrame, **size) -> np.ndarray:
-        return self._reformatter.reformat(frame, format="rgb24", threads=self.num_threads, **size).to_ndarray()
+    def _to_array(self, frame: av.VideoFrame, **scaling) -> np.ndarray:
+        return self._reformatter.reformat(frame, format="rgb24", threads=self.num_threads, **scaling).to_ndarray()
 
 
 def load_video(
