@@ -36,18 +36,15 @@ from measuring import (
 
 from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
-from videoar_pipelines.training.attention_masks import training_attention_mask
+from videoar_pipelines.training.attention_masks import ATTENTIONS, training_attention_mask
 from videoar_pipelines.training.transformer_step import bit_cross_entropy
 from videoar_pipelines.utils.command_line import run_command_line
-
-
-MASKS = ("boolean", "flex")
 
 
 def parse_args(arguments=None):
     parser = make_parser(__doc__)
     parser.add_argument("--config", choices=CONFIGS, default="tiny")
-    parser.add_argument("--masks", nargs="+", choices=MASKS, default=["boolean"])
+    parser.add_argument("--masks", nargs="+", choices=ATTENTIONS, default=["boolean"])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[2], help="Clips at a time.")
     parser.add_argument("--num_latent_frames", type=int, default=5, help="5 for 17 pixel frames.")
     parser.add_argument("--latent_height", type=int, default=8, help="8 for 128 pixels.")

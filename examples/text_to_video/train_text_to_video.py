@@ -24,7 +24,7 @@ from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.models.token_layout import FRAME_MASK_DRAWS
 from videoar_pipelines.schedulers.scheduling_videoar import CORRUPTION_DRAWS
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
-from videoar_pipelines.training.attention_masks import choose_attention_mask
+from videoar_pipelines.training.attention_masks import ATTENTIONS, choose_attention_mask
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
@@ -129,7 +129,7 @@ def parse_args(arguments=None):
     )
 
     speed = parser.add_argument_group("attention")
-    speed.add_argument("--attention", choices=["auto", "flex", "boolean"], default="auto", help="The kind of mask.")
+    speed.add_argument("--attention", choices=["auto", *ATTENTIONS], default="auto", help="The kind of mask.")
     speed.add_argument(
         "--context_parallel_degree",
         type=positive_int,
@@ -244,7 +244,8 @@ def train(accelerator, args):
     if args.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if is_compiled:
-        transformer.compile_repeated_blocks()
+        # The parts of a frame-by-frame mask are as many sizes as frames, and no compiler of unknown sizes copes with them.
+        transformer.compile_repeated_blocks(dynamic=False if attention == "per_frame" else None)
     if degree > 1:
         split_sequences(transformer, degree)
     trained = {"transformer": transformer}

@@ -19,7 +19,10 @@ from videoar_pipelines.models.token_layout import (
     video_token_ids,
     visible_blocks,
 )
-from videoar_pipelines.training.attention_masks import choose_attention_mask, training_attention_mask
+from videoar_pipelines.training.attention_masks import (
+    choose_attention_mask,
+    training_attention_mask,
+)
 
 
 SCHEDULE = ((1, 1), (2, 2), (4, 4), (8, 8))  # 85 tokens a frame
@@ -119,13 +122,55 @@ def test_random_frame_mask_keeps_frames_with_its_probability():
 
 
 def test_flex_attention_is_refused_where_it_cannot_train():
-    assert choose_attention_mask("auto", torch.device("cpu")) == "boolean"
+    assert choose_attention_mask("auto", torch.device("cpu")) == "per_frame"
+    assert choose_attention_mask("auto", torch.device("mps")) == "boolean"
     assert choose_attention_mask("auto", torch.device("cuda")) == "flex"
-    assert choose_attention_mask("auto", torch.device("cuda"), splits_sequences=True) == "boolean"
+    for device in ("cuda", "cpu"):
+        assert choose_attention_mask("auto", torch.device(device), splits_sequences=True) == "boolean"
     with pytest.raises(ValueError, match="--attention flex"):
         choose_attention_mask("flex", torch.device("cpu"))
-    with pytest.raises(ValueError, match="--context_parallel_degree"):
-        choose_attention_mask("flex", torch.device("cuda"), splits_sequences=True)
+    for kind in ("flex", "per_frame"):
+        with pytest.raises(ValueError, match=f"--attention {kind}.*--context_parallel_degree"):
+            choose_attention_mask(kind, torch.device("cuda"), splits_sequences=True)
+
+
+def gradients_of(kind, dtype, layout, text_mask, frame_mask_probability=0.0, window=None, is_compiled=False):
+    """Logits and gradients of a tiny transformer that trains with masks of a kind, under autocast to `dtype`."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, len(layout.video_ids), 8, generator=generator)
+    text_states = torch.randn(3, NUM_TEXT_TOKENS, 16, generator=generator)
+    torch.manual_seed(0)  # of weights and Random Frame Mask
+    transformer = make_tiny_transformer(num_attention_heads=2, attention_head_dim=32)
+    if is_compiled:
+        transformer.compile_repeated_blocks(fullgraph=True)
+    mask = training_attention_mask(layout, text_mask, kind, window, frame_mask_probability)
+    is_bfloat16 = dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype, enabled=is_bfloat16):
+        logits = transformer(inputs, layout.video_ids, text_states, text_mask, attention_mask=mask).sample
+    logits.float().square().mean().backward()
+    return torch.cat(
+        [
+            logits.detach().float().flatten(),
+            *(p.grad.flatten() for p in transformer.parameters() if p.grad is not None),
+        ]
+    )
+
+
+@pytest.mark.parametrize(("window", "frame_mask_probability"), [(None, 0.0), (2, 0.0), (None, 0.5)])
+def test_training_frame_by_frame_equals_training_with_the_whole_mask(window, frame_mask_probability):
+    layout, text_mask = make_layout(), make_text_mask()
+    arguments = (torch.float32, layout, text_mask, frame_mask_probability, window)
+    whole, by_frame = (gradients_of(kind, *arguments) for kind in ("boolean", "per_frame"))
+    torch.testing.assert_close(by_frame, whole, rtol=1e-5, atol=1e-6 * whole.abs().max().item())
+
+
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_frame_by_frame_bfloat16_is_as_near_to_float32_as_with_the_whole_mask(is_compiled):
+    layout, text_mask = make_layout(), make_text_mask()
+    exact = gradients_of("boolean", torch.float32, layout, text_mask)
+    whole = gradients_of("boolean", torch.bfloat16, layout, text_mask)
+    by_frame = gradients_of("per_frame", torch.bfloat16, layout, text_mask, is_compiled=is_compiled)
+    assert 0 < (by_frame - exact).norm() < 1.3 * (whole - exact).norm() < 0.3 * exact.norm()
 
 
 @pytest.mark.gpu

@@ -9,6 +9,8 @@ import torch
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines import AutoencoderInfinityStar, AutoencoderVideoAR
+from videoar_pipelines.models.token_layout import sequence_layout
+from videoar_pipelines.training.attention_masks import training_attention_mask
 
 
 CALLS = [
@@ -68,6 +70,24 @@ def test_any_sequence_of_calls_compiles_at_most_four_graphs_and_gives_the_same_v
     for arguments in calls:
         torch.testing.assert_close(generate(pipeline, **arguments), generate(eager, **arguments))
     assert len(traces) <= 4  # one sequence or several, with or without a mask; PyTorch 2.9 needs two for all
+
+
+def test_training_frame_by_frame_compiles_a_graph_for_every_size_and_none_again(traces):
+    def trace(graph_module, example_inputs):
+        traces.append(graph_module)
+        return graph_module.forward
+
+    transformer = make_tiny_transformer()
+    transformer.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=trace)
+    sizes = [(num_frames, num_text_tokens) for num_frames in (1, 2, 3) for num_text_tokens in (4, 8, 12, 16)]
+    for num_frames, num_text_tokens in sizes * 2:
+        text_mask = torch.ones(2, num_text_tokens, dtype=torch.bool)
+        layout = sequence_layout(((1, 1), (2, 2)), num_frames, num_text_tokens, torch.device("cpu"))
+        inputs, text = torch.randn(2, len(layout.video_ids), 8), torch.randn(2, num_text_tokens, 16)
+        mask = training_attention_mask(layout, text_mask, "per_frame")
+        with torch.autocast("cpu", torch.bfloat16):
+            transformer(inputs, layout.video_ids, text, text_mask, attention_mask=mask).sample.sum().backward()
+    assert len(traces) == len(sizes)  # all blocks share them
 
 
 def test_streams_with_given_frames_and_new_prompts_compile_no_further_graphs(traces):

@@ -60,8 +60,12 @@ def join_attention_parts(parts: tuple[AttentionPart, ...], hidden_states: torch.
     return torch.cat(rows, dim=2)
 
 
-def without_duck_shapes(function: Callable) -> Callable:
-    """Compiles `function` without the guess that sizes which are equal in its first call always are."""
+def compiled_for_many_sizes(function: Callable) -> Callable:
+    """
+    Compiles `function` without the guess that sizes which are equal in its first call always are; and where sizes are compiled in, for
+    as many as there are.
+    """
+    function = _with_settings(function, torch._dynamo.config, recompile_limit=64)
     return _with_settings(function, torch.fx.experimental._config, use_duck_shape=False)
 
 

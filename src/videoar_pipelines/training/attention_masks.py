@@ -1,18 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which mask a training step uses: a FlexAttention `BlockMask` on GPUs and a 4D boolean mask elsewhere, both of the table that
-`models.token_layout` fills.
+How a training step attends: with a FlexAttention `BlockMask` on GPUs, frame by frame with boolean masks on a CPU, and with one boolean
+mask elsewhere. All are of the table that `models.token_layout` fills.
 
-Why the boolean mask on a CPU: one call of masked attention over the whole sequence was measured against one call without a
-mask for every (frame, scale) map (batch 4, 4 heads of 64, 5 latent frames of 8x8, 682 tokens, forward and backward, one thread
-of an x86 server): 76 against 104 milliseconds in float32, 66 against 158 in bfloat16. FlexAttention has no backward on a CPU.
+What is fast on a CPU was measured on one thread of an x86 server: one layer, forward and backward, batch 16, 4 heads of 64, 5 latent
+frames of 8x8, 682 tokens. One call for the whole sequence takes 320 ms in bfloat16 and 334 ms in float32; one call for every latent
+frame, which computes three fifths of the scores, 296 and 254 ms, and by matrix products instead of the fused kernel 148 and 275 ms.
+FlexAttention has no backward on a CPU.
 """
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
+from ..models.kv_cache import AttentionPart
 from ..models.token_layout import SequenceLayout, dense_mask, flex_mask, random_frame_keep, visible_blocks
+
+
+ATTENTIONS = ("flex", "per_frame", "boolean")
 
 
 def training_attention_mask(
@@ -22,20 +27,21 @@ def training_attention_mask(
     window: int | None = None,
     frame_mask_probability: float = 0.0,
     frame_mask_drawn_per: str = "pair",
-) -> torch.Tensor | BlockMask:
+) -> torch.Tensor | BlockMask | tuple[AttentionPart, ...]:
     """
     The mask of a training step.
 
     Args:
         layout ([`SequenceLayout`]): Of the batch.
         text_mask (`torch.Tensor` of shape `(B, N)`): `False` at padded text tokens.
-        kind (`str`): `"flex"` or `"boolean"`.
+        kind (`str`): `"flex"`, `"per_frame"` or `"boolean"`.
         window (`int`, *optional*): Number of earlier latent frames that a token sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
         frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
 
     Returns:
-        `torch.Tensor` of shape `(B, 1, S, S)`, boolean, or `BlockMask`.
+        `BlockMask`; or for every latent frame the part of a boolean mask that its tokens need, the text with the first; or the whole
+        boolean mask, `torch.Tensor` of shape `(B, 1, S, S)`.
     """
     frame_keep = None
     if frame_mask_probability > 0:
@@ -45,26 +51,39 @@ def training_attention_mask(
     visible = visible_blocks(
         layout.num_frames, len(layout.scale_schedule), window, frame_keep, device=text_mask.device
     )
-    make_mask = flex_mask if kind == "flex" else dense_mask
-    return make_mask(visible, layout.blocks, text_mask)
+    if kind == "flex":
+        return flex_mask(visible, layout.blocks, text_mask)
+    mask = dense_mask(visible, layout.blocks, text_mask)
+    return split_by_frame(mask, layout) if kind == "per_frame" else mask
+
+
+def split_by_frame(mask: torch.Tensor, layout: SequenceLayout) -> tuple[AttentionPart, ...]:
+    """A causal boolean mask `(1 or B, 1, S, S)` as one part for every latent frame; the text belongs to the first."""
+    tokens_per_frame = len(layout.video_ids) // layout.num_frames
+    ends = range(
+        len(layout.blocks) - len(layout.video_ids) + tokens_per_frame, len(layout.blocks) + 1, tokens_per_frame
+    )
+    return tuple(AttentionPart(end - start, end, mask[:, :, start:end, :end]) for start, end in zip([0, *ends], ends))
 
 
 def choose_attention_mask(kind: str, device: torch.device, splits_sequences: bool = False) -> str:
     """
-    `"flex"` or `"boolean"` for the flag's `"auto"`.
+    One of `ATTENTIONS` for the flag's `"auto"`.
 
     Args:
-        kind (`str`): `"auto"`, `"flex"` or `"boolean"`.
+        kind (`str`): `"auto"`, or one of `ATTENTIONS`.
         device (`torch.device`): To train on.
         splits_sequences (`bool`, defaults to `False`): Whether processes share sequences, see `sharding.split_sequences`.
 
     Raises:
-        `ValueError`: `"flex"` where it cannot train.
+        `ValueError`: A kind that cannot train there.
     """
     if kind == "auto":
-        return "flex" if device.type == "cuda" and not splits_sequences else "boolean"
+        return "boolean" if splits_sequences else {"cuda": "flex", "cpu": "per_frame"}.get(device.type, "boolean")
     if kind == "flex" and device.type != "cuda":
-        raise ValueError(f"`--attention flex` needs a CUDA device, this is {device.type}: pass `boolean` or `auto`.")
-    if kind == "flex" and splits_sequences:
-        raise ValueError("`--attention flex` does not go with `--context_parallel_degree`: pass `boolean` or `auto`.")
+        raise ValueError(f"`--attention flex` needs a CUDA device, this is {device.type}: pass `auto`.")
+    if kind != "boolean" and splits_sequences:
+        raise ValueError(
+            f"`--attention {kind}` does not go with `--context_parallel_degree`: pass `boolean` or `auto`."
+        )
     return kind

@@ -49,7 +49,7 @@ class TransformerStepOptions:
             Whether gradients reach the text encoder. Then captions are encoded even where the batch has text states.
         text_drop_probability (`float`, defaults to 0.0):
             Share of clips that get the learned null text and the learned null of every frame condition, for guidance.
-        attention (`str`, defaults to `"boolean"`): Or `"flex"`, see `attention_masks.training_attention_mask`.
+        attention (`str`, defaults to `"boolean"`): The mask, see `attention_masks.training_attention_mask`.
         window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
         frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
