@@ -16,6 +16,7 @@ Steps:
 import argparse
 import io
 import random
+import re
 import string
 import tempfile
 from pathlib import Path
@@ -23,11 +24,15 @@ from pathlib import Path
 import sentencepiece
 import torch
 from sentencepiece import sentencepiece_model_pb2
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5EncoderModel, T5TokenizerFast
 
 from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+
+
+# How often a caption is read where words of another tokenizer are: a piece has to be worth its place.
+REPEATED_CAPTIONS = 10
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +44,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--num_captions",
         type=int,
         help="Captions the tokenizer is trained on (default: 20000 of the moving shapes; all of a manifest).",
+    )
+    parser.add_argument(
+        "--words_of", help="Folder or Hub id of another tokenizer, whose most frequent words are to be known besides."
     )
     parser.add_argument("--vocab_size", type=int, default=256, help="Upper bound of the vocabulary, at least 160.")
     parser.add_argument("--model_max_length", type=int, default=64, help="Longest prompt in tokens.")
@@ -80,6 +88,13 @@ def read_captions(data: str, num_captions: int | None, seed: int) -> list[str]:
     return list(read_manifest(data).captions)
 
 
+def frequent_words(tokenizer: PreTrainedTokenizerBase, num_words: int = 6000) -> list[str]:
+    """The first words of three to twelve small letters in a vocabulary, where the most frequent usually stand first."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    words = (piece.removeprefix("▁") for piece, _ in vocabulary)
+    return [word for word in words if re.fullmatch("[a-z]{3,12}", word)][:num_words]
+
+
 def train_tokenizer(captions: list[str], vocab_size: int, model_max_length: int) -> T5TokenizerFast:
     """Train a unigram model with T5's special tokens at T5's places, and wrap it as a T5 tokenizer."""
     # Only what recurs in different words becomes a piece: "circle." next to "circle" keeps the word whole.
@@ -112,9 +127,12 @@ def train_tokenizer(captions: list[str], vocab_size: int, model_max_length: int)
 
 def main(args: argparse.Namespace) -> None:
     # 1. and 2. Tokenizer
-    tokenizer = train_tokenizer(
-        read_captions(args.data, args.num_captions, args.seed), args.vocab_size, args.model_max_length
-    )
+    captions = read_captions(args.data, args.num_captions, args.seed)
+    if args.words_of is not None:
+        with loading("--words_of", args.words_of):
+            words = frequent_words(AutoTokenizer.from_pretrained(args.words_of))
+        captions = REPEATED_CAPTIONS * captions + words
+    tokenizer = train_tokenizer(captions, args.vocab_size, args.model_max_length)
 
     # 3. Text encoder
     torch.manual_seed(args.seed)

@@ -58,6 +58,7 @@ from videoar_pipelines.training.transformer_step import (
     SCALE_WEIGHTINGS,
     TransformerStepOptions,
     bit_metrics,
+    caption_metrics,
     corruption_strength,
     transformer_step,
 )
@@ -99,6 +100,15 @@ def parse_args(arguments=None):
     objective = parser.add_argument_group("objective; corruption flags override the scheduler's configuration")
     objective.add_argument(
         "--text_drop_probability", type=probability, default=0.1, help="For classifier-free guidance."
+    )
+    objective.add_argument(
+        "--word_drop_probability", type=probability, default=0.0, help="Share of words left out of captions."
+    )
+    objective.add_argument(
+        "--caption_contrast",
+        type=Number(float, least=0),
+        default=0.0,
+        help="Weight of the contrast with the next clip's caption, nats a bit for every nat of a clip.",
     )
     objective.add_argument("--scale_weighting", choices=SCALE_WEIGHTINGS, default="tokens")
     objective.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
@@ -158,6 +168,10 @@ def parse_args(arguments=None):
         )
     if args.pretrained_transformer is None and args.transformer_config is None and args.rope_type is not None:
         raise UsageError("`--rope_type` is for training from scratch: a trained transformer has one.")
+    if args.caption_contrast > 0 and args.train_batch_size == 1:
+        raise UsageError(
+            "`--caption_contrast` compares the clips of a batch: pass a `--train_batch_size` of at least 2."
+        )
     return args
 
 
@@ -305,6 +319,8 @@ def train(accelerator, args):
         max_sequence_length=args.max_sequence_length,
         train_text_encoder=args.train_text_encoder,
         text_drop_probability=args.text_drop_probability,
+        word_drop_probability=args.word_drop_probability,
+        caption_contrast=args.caption_contrast,
         attention=attention,
         window=args.frame_window,
         frame_mask_probability=args.frame_mask_probability,
@@ -340,6 +356,8 @@ def train(accelerator, args):
             if loop.is_logging_step:
                 values = {"lr": lr_scheduler.get_last_lr()[0], "corruption_strength": strength}
                 values |= bit_metrics(output.logits, output.target_bits, output.scale_schedule)
+                if output.caption_margins is not None:
+                    values |= caption_metrics(output.caption_margins)
                 loop.log(values, show=("token_accuracy/scale_0",))
             if loop.is_validation_step:
                 with ExitStack() as stack:

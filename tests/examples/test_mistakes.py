@@ -129,6 +129,7 @@ MISTAKES = [
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --transformer_config XXL", "argument --transformer_config: 'XXL'"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --text_encoder {{p}}/vae", "`--text_encoder` .* cannot be loaded"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --max_sequence_length 99", "`--max_sequence_length` is 99"),
+    (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --caption_contrast -1", "`--caption_contrast` is '-1'"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --text_drop_probability 2", "`--text_drop_probability` is '2'"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --validation_guidance_scale nan", "`--validation_guidance_scale` is 'nan'"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --frame_window 0", "`--frame_window` is '0'"),

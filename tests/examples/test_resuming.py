@@ -42,7 +42,7 @@ def commands(tmp_path_factory):
     )
     more = "--image_ratio 0.3 --gradient_accumulation_steps 2 --scale_drop_probability 0.3"
     text = f"--pretrained_pipeline {pipeline} --max_sequence_length 16"
-    drawn = "--corruption_warmup_steps 3 --frame_window 1 --frame_mask_probability 0.5"
+    drawn = "--corruption_warmup_steps 3 --frame_window 1 --frame_mask_probability 0.5 --word_drop_probability 0.3"
     return {
         TRAIN_TOKENIZER: [*TINY_RUN, *f"--pretrained_vae {pipeline}/vae {adversarial} {more}".split()],
         TRAIN_TEXT_TO_VIDEO: [*TINY_RUN, *f"{text} --train_text_encoder {drawn}".split()],

@@ -4,6 +4,7 @@
 
 import gc
 import json
+import math
 import os
 import re
 import runpy
@@ -40,6 +41,7 @@ from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransf
 from videoar_pipelines.training import publishing
 from videoar_pipelines.training.discriminator import VideoPatchDiscriminator
 from videoar_pipelines.training.perceptual import VGG16Features
+from videoar_pipelines.training.transformer_step import CONTRAST_TEMPERATURE
 from videoar_pipelines.utils import load_video, save_video
 
 
@@ -250,6 +252,19 @@ def test_the_pipeline_makes_by_default_what_it_was_trained_on_last(text_to_video
 
 
 # 3. Steps
+
+
+def test_the_weight_of_the_contrast_of_captions_reaches_the_loss(text_to_video, tmp_path):
+    def first_step(weight):
+        folder = tmp_path / str(weight)
+        arguments = f"--caption_contrast {weight} --train_batch_size 4 --logging_steps 1 --max_train_steps 1"
+        run_script(TRAIN_TEXT_TO_VIDEO, *text_to_video, *arguments.split(), "--output_dir", folder)
+        return read_metrics(folder)[0]
+
+    weak, strong = first_step(1e-12), first_step(1.0)
+    assert 0 <= weak["right_caption_likelier"] <= 1 and abs(weak["caption_margin"]) < 0.1
+    # Where margins are zero, as under a new transformer, the contrast is that of a coin.
+    assert strong["loss"] - weak["loss"] == pytest.approx(CONTRAST_TEMPERATURE * math.log(2), abs=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -508,6 +523,8 @@ def test_flags_that_do_not_go_together_are_refused(pipeline_folder):
         parse(TRAIN_TEXT_TO_VIDEO, "--vae", "v", "--text_encoder", "t")
     with pytest.raises(ValueError, match="--rope_type"):
         parse(TRAIN_TEXT_TO_VIDEO, "--pretrained_pipeline", "p", "--rope_type", "1d")
+    with pytest.raises(ValueError, match="--caption_contrast.*--train_batch_size"):
+        parse(TRAIN_TEXT_TO_VIDEO, "--pretrained_pipeline", "p", "--caption_contrast", 1e-3, "--train_batch_size", 1)
     with pytest.raises(ValueError, match="--fsdp"):
         parse(TRAIN_LORA, "--pretrained_pipeline", "p", "--fsdp")
 

@@ -21,7 +21,10 @@ from videoar_pipelines.training.transformer_step import (
     batch_to_text,
     bit_cross_entropy,
     bit_metrics,
+    caption_contrast,
+    caption_metrics,
     corruption_strength,
+    drop_words,
     scale_weights,
     transformer_step,
 )
@@ -120,6 +123,28 @@ def test_padding_changes_neither_the_loss_nor_its_gradients(pipeline, batch, dro
         torch.testing.assert_close(one, other, rtol=1e-4, atol=3e-6)  # float32, summed in another order
 
 
+def test_words_are_dropped_with_their_probability_and_in_order():
+    torch.manual_seed(0)
+    captions = ["one two three four five"] * 2000
+    shorter = drop_words(captions, 0.3)
+    kept = [caption.split() for caption in shorter]
+    assert abs(sum(map(len, kept)) / 10_000 - 0.7) < 0.02  # four standard deviations are 0.018
+    assert all(words == [word for word in captions[0].split() if word in words] for words in kept)
+    assert drop_words(["one", ""], 1.0) == ["one", ""]
+
+
+def test_dropped_words_are_missing_from_the_text_even_where_the_batch_has_text_states(pipeline, batch):
+    arguments = (pipeline.tokenizer, pipeline.text_encoder, 16)
+    states, mask = batch_to_text(batch, *arguments)
+    stored = batch | {"text_states": states + 1, "text_mask": mask}
+    torch.manual_seed(0)
+    expected = drop_words(batch["captions"], 0.5)
+    assert expected != batch["captions"]
+    torch.manual_seed(0)
+    dropped = batch_to_text(stored, *arguments, word_drop_probability=0.5)
+    assert torch.equal(dropped[0], batch_to_text({"captions": expected}, *arguments)[0])
+
+
 def test_corruption_rises_linearly_and_stays():
     assert [corruption_strength(step, 4) for step in (0, 1, 4, 9)] == [0.0, 0.25, 1.0, 1.0]
     assert corruption_strength(0, 0) == 1.0
@@ -158,6 +183,22 @@ def test_metrics_tell_a_wrong_bit_from_a_wrong_token():
     assert metrics["token_accuracy/frame_1"] == pytest.approx(20 / 21)
     assert metrics["token_accuracy/frame_0"] == metrics["token_accuracy/scale_2"] == 1
     assert metrics["loss/frame_1"] > metrics["loss/frame_0"]
+
+
+def test_the_contrast_of_captions_is_the_softplus_of_the_margins_and_asks_nothing_of_equal_ones():
+    bits = make_bits()
+    logits = torch.where(bits, 1.0, -1.0).requires_grad_()
+    other = logits.detach().clone()
+    other[1] *= -1  # the other caption gets every bit of the second clip wrong
+    other.requires_grad_()
+    contrast, margins = caption_contrast(logits, other, bits)
+    wrong_bit = 1.0  # what softplus(1) is more than softplus(-1)
+    torch.testing.assert_close(margins, torch.tensor([0.0, wrong_bit * bits[1].numel()]), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(contrast, 20 * F.softplus(-margins / 20).mean())
+    assert caption_metrics(margins)["right_caption_likelier"] == 0.5
+    contrast.backward()
+    assert (logits.grad[0] == -other.grad[0]).all()  # of two equal captions they cancel, in whatever made the logits
+    assert (logits.grad[1].abs().sum() < 1e-4) and (logits.grad[0] * torch.where(bits[0], 1.0, -1.0) < 0).all()
 
 
 # 3. The step
@@ -248,6 +289,57 @@ def test_the_loss_is_float32_under_autocast(pipeline, batch):
     assert output.loss.dtype == torch.float32 and output.logits.dtype == torch.bfloat16
     with torch.no_grad():
         assert output.loss.item() == pytest.approx(run_step(pipeline, batch).loss.item(), rel=2e-2)  # eight bits
+
+
+def contrast_of(pipeline, batch, **options):
+    options = replace(OPTIONS, caption_contrast=1e-3, frame_mask_probability=0.5, **options)
+    pipeline.transformer.zero_grad()
+    output = run_step(pipeline, batch, options)
+    output.loss.backward()
+    gradient = pipeline.transformer.text_embedder.linear_1.weight.grad
+    return output, None if gradient is None else gradient.clone()
+
+
+def test_the_contrast_compares_every_clip_with_itself_under_the_next_caption(pipeline, batch):
+    output, _ = contrast_of(pipeline, batch)
+    plain = run_step(pipeline, batch, replace(OPTIONS, frame_mask_probability=0.5))
+    torch.testing.assert_close(output.logits, plain.logits, rtol=1e-5, atol=1e-5)
+    swapped = run_step(
+        pipeline, batch | {"captions": batch["captions"][::-1]}, replace(OPTIONS, frame_mask_probability=0.5)
+    )
+    contrast, margins = caption_contrast(plain.logits, swapped.logits, plain.target_bits)
+    torch.testing.assert_close(output.caption_margins, margins, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(output.loss, plain.loss + 1e-3 * contrast, rtol=1e-5, atol=1e-5)
+    assert margins.abs().min() > 0.01
+    pipeline.transformer.zero_grad(set_to_none=True)
+
+
+def test_training_with_the_contrast_tells_captions_apart(batch):
+    pipeline = make_tiny_pipeline()
+    optimizer = torch.optim.Adam(pipeline.transformer.parameters(), 3e-3)
+    margins = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        output = run_step(pipeline, batch, replace(OPTIONS, caption_contrast=0.1))
+        output.loss.backward()
+        optimizer.step()
+        margins.append(output.caption_margins)
+    assert margins[-1].min() > margins[0].max() + 20 and caption_metrics(margins[-1])["right_caption_likelier"] == 1
+
+
+@pytest.mark.parametrize("same", [{"text_drop_probability": 1.0}, {"captions": ["a red circle"] * 2}], ids=str)
+def test_where_both_captions_are_the_same_the_contrast_changes_no_gradient(pipeline, batch, same):
+    same = dict(same)
+    batch = batch | {"captions": same.pop("captions", batch["captions"])}
+    output, _ = contrast_of(pipeline, batch, **same)
+    assert output.caption_margins.abs().max() < 1e-3
+    gradients = [p.grad.clone() for p in pipeline.transformer.parameters() if p.grad is not None]
+    pipeline.transformer.zero_grad()
+    run_step(pipeline, batch, replace(OPTIONS, frame_mask_probability=0.5, **same)).loss.backward()
+    plain = [p.grad for p in pipeline.transformer.parameters() if p.grad is not None]
+    for one, other in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    pipeline.transformer.zero_grad(set_to_none=True)
 
 
 # 4. Frame conditions

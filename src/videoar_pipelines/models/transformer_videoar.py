@@ -22,7 +22,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 
 from ..hub.mixins import HubModelMixin
-from .compilation import make_alike, compiled_for_many_sizes
+from .compilation import compiled_for_many_sizes, make_alike
 from .config_checks import check_kinds, check_numbers, check_positive_integers
 from .kv_cache import AttentionPart, VideoARKVCache, VideoARKVLayerCache
 from .offloading import apply_offload_hooks

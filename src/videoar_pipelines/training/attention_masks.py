@@ -27,6 +27,7 @@ def training_attention_mask(
     window: int | None = None,
     frame_mask_probability: float = 0.0,
     frame_mask_drawn_per: str = "pair",
+    num_clips: int | None = None,
 ) -> torch.Tensor | BlockMask | tuple[AttentionPart, ...]:
     """
     The mask of a training step.
@@ -38,6 +39,9 @@ def training_attention_mask(
         window (`int`, *optional*): Number of earlier latent frames that a token sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
         frame_mask_drawn_per (`str`, defaults to `"pair"`): See `token_layout.random_frame_keep`.
+        num_clips (`int`, *optional*):
+            How many clips the batch has, if it has them several times, one after the other: Random Frame Mask hides the same of a
+            clip every time. `B` by default.
 
     Returns:
         `BlockMask`; or for every latent frame the part of a boolean mask that its tokens need, the text with the first; or the whole
@@ -45,9 +49,10 @@ def training_attention_mask(
     """
     frame_keep = None
     if frame_mask_probability > 0:
+        num_clips = num_clips or len(text_mask)
         frame_keep = random_frame_keep(
-            len(text_mask), layout.num_frames, frame_mask_probability, text_mask.device, drawn_per=frame_mask_drawn_per
-        )
+            num_clips, layout.num_frames, frame_mask_probability, text_mask.device, drawn_per=frame_mask_drawn_per
+        ).repeat(len(text_mask) // num_clips, 1, 1)
     visible = visible_blocks(
         layout.num_frames, len(layout.scale_schedule), window, frame_keep, device=text_mask.device
     )

@@ -36,6 +36,9 @@ from .attention_masks import training_attention_mask
 _AREA_EXPONENTS = {"tokens": 0.0, "sqrt_area": 0.5, "scales": 1.0}
 SCALE_WEIGHTINGS = tuple(_AREA_EXPONENTS)
 
+# Nats: how much likelier the right caption has to be before the contrast of captions is nearly content.
+CONTRAST_TEMPERATURE = 20.0
+
 
 @dataclass(frozen=True)
 class TransformerStepOptions:
@@ -49,6 +52,10 @@ class TransformerStepOptions:
             Whether gradients reach the text encoder. Then captions are encoded even where the batch has text states.
         text_drop_probability (`float`, defaults to 0.0):
             Share of clips that get the learned null text and the learned null of every frame condition, for guidance.
+        word_drop_probability (`float`, defaults to 0.0):
+            Share of words left out of captions, which are then encoded even where the batch has text states; see [`drop_words`].
+        caption_contrast (`float`, defaults to 0.0):
+            Weight of [`caption_contrast`], in nats a bit for every nat of a clip. Above 0 the transformer sees every clip twice.
         attention (`str`, defaults to `"boolean"`): The mask, see `attention_masks.training_attention_mask`.
         window (`int`, *optional*): Earlier latent frames that a frame sees; all of them when `None`.
         frame_mask_probability (`float`, defaults to 0.0): `p_mask` of Random Frame Mask.
@@ -61,6 +68,8 @@ class TransformerStepOptions:
     max_sequence_length: int
     train_text_encoder: bool = False
     text_drop_probability: float = 0.0
+    word_drop_probability: float = 0.0
+    caption_contrast: float = 0.0
     attention: str = "boolean"
     window: int | None = None
     frame_mask_probability: float = 0.0
@@ -75,16 +84,19 @@ class TransformerStepOutput:
     What a step gives.
 
     Args:
-        loss (`torch.Tensor`): Scalar with a graph, nats per bit.
+        loss (`torch.Tensor`): Scalar with a graph, nats per bit; with the contrast of captions, if there is one.
         logits (`torch.Tensor` of shape `(B, T * L, d)`): Bit logits.
         target_bits (`torch.Tensor` of shape `(B, T * L, d)`): Boolean.
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids `(h_k, w_k)`.
+        caption_margins (`torch.Tensor` of shape `(B,)`, *optional*):
+            With a contrast of captions: by how many nats a clip is likelier under its own caption than under the next clip's.
     """
 
     loss: torch.Tensor
     logits: torch.Tensor
     target_bits: torch.Tensor
     scale_schedule: ScaleSchedule
+    caption_margins: torch.Tensor | None = None
 
 
 # 1. Batch to maps and text
@@ -138,6 +150,19 @@ def batch_to_maps(
     return bits_to_maps(batch["bits"], tuple(tuple(bits.shape[2:4]) for bits in batch["bits"]))
 
 
+def drop_words(captions: list[str], probability: float) -> list[str]:
+    """
+    Captions without some of their words, drawn from PyTorch's global generator, so that a caption that is seen in every epoch does not
+    become the name of its clip. A caption of which no word would be left stays whole.
+    """
+    dropped = []
+    for caption in captions:
+        words = caption.split()
+        kept = [word for word, draw in zip(words, torch.rand(len(words)).tolist()) if draw >= probability]
+        dropped.append(" ".join(kept) or caption)
+    return dropped
+
+
 def batch_to_text(
     batch: dict[str, Any],
     text_tokenizer: PreTrainedTokenizerBase,
@@ -145,21 +170,25 @@ def batch_to_text(
     max_sequence_length: int,
     train_text_encoder: bool = False,
     length_divisor: int = 1,
+    word_drop_probability: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Text states `(B, N, C)` of a batch and their boolean mask `(B, N)`, `False` at padding: those that the batch holds, or its
-    captions encoded. Where the text encoder is trained they are always encoded, with gradients. `N` is
-    `text_encoding.padded_text_length`.
+    captions encoded. Where words are dropped, or the text encoder is trained, they are always encoded, in the latter case with
+    gradients. `N` is `text_encoding.padded_text_length`.
     """
-    if "text_states" in batch and not train_text_encoder:
+    if "text_states" in batch and not train_text_encoder and word_drop_probability == 0:
         longest = batch["text_mask"].shape[1]
         length = padded_text_length(longest, max(longest, max_sequence_length), length_divisor)
         return pad_text(batch["text_states"], batch["text_mask"], length)
+    captions = batch["captions"]
+    if word_drop_probability > 0:
+        captions = drop_words(captions, word_drop_probability)
     with torch.set_grad_enabled(train_text_encoder):
         return encode_text(
             text_tokenizer,
             text_encoder,
-            batch["captions"],
+            captions,
             max_sequence_length,
             padding="rounded",
             warns_of_cuts=False,
@@ -180,14 +209,15 @@ def predict_bits(
     frame_conditions: dict[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """
-    Bit logits `(B, T * L, d)` of whole clips at once (teacher forcing).
+    Bit logits `(R * B, T * L, d)` of whole clips at once (teacher forcing), each under `R` texts: all clips under their first texts,
+    then all under their second. What is drawn for a clip, dropped text and masked frames, is the same under all of its texts.
 
     Args:
         transformer ([`VideoARTransformer3DModel`]): May be wrapped for distributed training.
         scheduler ([`VideoARScheduler`]): Owns the scale schedule and what the maps read.
         maps ([`MultiScaleMaps`]): Of the clips, corrupted or not.
-        text_states (`torch.Tensor` of shape `(B, N, C)`): Padded text.
-        text_mask (`torch.Tensor` of shape `(B, N)`): `False` at padding.
+        text_states (`torch.Tensor` of shape `(R * B, N, C)`): Padded text.
+        text_mask (`torch.Tensor` of shape `(R * B, N)`): `False` at padding.
         options ([`TransformerStepOptions`]): The mask, and the share of dropped texts.
         frame_conditions (`dict[str, torch.Tensor]`, *optional*):
             By name, the condition `(B, T, c)` of every latent frame. Where a text is dropped they are dropped with it.
@@ -195,7 +225,8 @@ def predict_bits(
     Raises:
         `ValueError`: A condition is not that of as many latent frames.
     """
-    batch_size, _, num_frames, *latent_size = maps.latents.shape
+    num_clips, _, num_frames, *latent_size = maps.latents.shape
+    num_texts = len(text_mask) // num_clips
     for name, condition in (frame_conditions or {}).items():
         if condition.shape[1] != num_frames:
             raise ValueError(
@@ -204,7 +235,10 @@ def predict_bits(
             )
     scale_schedule = scheduler.get_scale_schedule(*latent_size)
     layout = sequence_layout(scale_schedule, num_frames, text_mask.shape[1], text_mask.device)
-    text_drop_mask = torch.rand(batch_size, device=text_mask.device) < options.text_drop_probability
+    text_drop_mask = torch.rand(num_clips, device=text_mask.device) < options.text_drop_probability
+    text_drop_mask = text_drop_mask.repeat(num_texts)
+    # A dropped text is as long as the text that it stands for: for all texts of a clip, the first.
+    text_mask = torch.where(text_drop_mask[:, None], text_mask[:num_clips].repeat(num_texts, 1), text_mask)
     attention_mask = training_attention_mask(
         layout,
         text_mask,
@@ -212,9 +246,12 @@ def predict_bits(
         options.window,
         options.frame_mask_probability,
         options.frame_mask_drawn_per,
+        num_clips,
     )
+    if frame_conditions is not None:
+        frame_conditions = {name: values.repeat(num_texts, 1, 1) for name, values in frame_conditions.items()}
     return transformer(
-        scheduler.scale_clip_input(maps, scale_schedule),
+        scheduler.scale_clip_input(maps, scale_schedule).repeat(num_texts, 1, 1),
         layout.video_ids,
         text_states,
         text_mask,
@@ -270,6 +307,31 @@ def bit_cross_entropy(
     return (losses.mean(dim=-1).unflatten(1, (-1, len(weights))) * weights).mean()
 
 
+def caption_contrast(
+    logits: torch.Tensor, other_logits: torch.Tensor, bits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Asks a clip to be likelier under its own caption than under another one (ours, not the paper's; condition contrastive alignment, Chen
+    et al., arXiv 2410.09347, does so with a reference model): `tau * softplus(-margin / tau)` of the difference of the
+    log-likelihoods, `tau` being `CONTRAST_TEMPERATURE`. A clip whose two texts are the same has no gradient.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, T * L, d)`): Bit logits under the own captions.
+        other_logits (`torch.Tensor` of shape `(B, T * L, d)`): Under other ones.
+        bits (`torch.Tensor` of shape `(B, T * L, d)`): Boolean targets.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Scalar, nats per clip; and the margins `(B,)` in nats, without a graph.
+    """
+    targets = bits.float()
+    own, other = (
+        F.binary_cross_entropy_with_logits(values.float(), targets, reduction="none").sum(dim=(1, 2))
+        for values in (logits, other_logits)
+    )
+    margins = other - own
+    return CONTRAST_TEMPERATURE * F.softplus(-margins / CONTRAST_TEMPERATURE).mean(), margins.detach()
+
+
 @torch.no_grad()
 def bit_metrics(logits: torch.Tensor, bits: torch.Tensor, scale_schedule: ScaleSchedule) -> dict[str, float]:
     """
@@ -302,6 +364,12 @@ def bit_metrics(logits: torch.Tensor, bits: torch.Tensor, scale_schedule: ScaleS
     return dict(zip(metrics, torch.stack(list(metrics.values())).tolist()))
 
 
+@torch.no_grad()
+def caption_metrics(margins: torch.Tensor) -> dict[str, float]:
+    """Of the margins `(B,)` of [`caption_contrast`]: their mean in nats, and the share of clips whose own caption is likelier."""
+    return {"caption_margin": margins.mean().item(), "right_caption_likelier": (margins > 0).float().mean().item()}
+
+
 # 4. The step
 
 
@@ -317,7 +385,7 @@ def transformer_step(
 ) -> TransformerStepOutput:
     """
     The loss of a batch. Call it under the autocast of the run; the loss is float32 in any case. Random numbers (flips, dropped
-    texts, masked frames) come from PyTorch's global generators.
+    words and texts, masked frames) come from PyTorch's global generators.
 
     Args:
         batch (`dict`): From a [`data.sources.BatchSource`].
@@ -340,9 +408,19 @@ def transformer_step(
         options.max_sequence_length,
         options.train_text_encoder,
         options.text_length_divisor,
+        options.word_drop_probability,
     )
+    compares_captions = options.caption_contrast > 0
+    if compares_captions:  # with the caption of the next clip
+        text_states = torch.cat([text_states, text_states.roll(-1, dims=0)])
+        text_mask = torch.cat([text_mask, text_mask.roll(-1, dims=0)])
     logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options, batch.get("frame_conditions"))
     target_bits = flatten_bits(maps.bits)  # (B, T * L, d)
+    logits, *other_logits = logits.split(len(target_bits))
     scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
     loss = bit_cross_entropy(logits, target_bits, scale_schedule, options.scale_weighting)
-    return TransformerStepOutput(loss, logits, target_bits, scale_schedule)
+    margins = None
+    if compares_captions:
+        contrast, margins = caption_contrast(logits, *other_logits, target_bits)
+        loss = loss + options.caption_contrast * contrast
+    return TransformerStepOutput(loss, logits, target_bits, scale_schedule, margins)
