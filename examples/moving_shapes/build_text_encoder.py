@@ -16,7 +16,6 @@ Steps:
 import argparse
 import io
 import random
-import re
 import string
 import tempfile
 from pathlib import Path
@@ -24,10 +23,11 @@ from pathlib import Path
 import sentencepiece
 import torch
 from sentencepiece import sentencepiece_model_pb2
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import AutoTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
+from videoar_pipelines.training.components import frequent_words
 from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
 
 
@@ -86,13 +86,6 @@ def read_captions(data: str, num_captions: int | None, seed: int) -> list[str]:
     if data == "moving_shapes":
         return draw_captions(20_000 if num_captions is None else num_captions, seed)
     return list(read_manifest(data).captions)
-
-
-def frequent_words(tokenizer: PreTrainedTokenizerBase, num_words: int = 6000) -> list[str]:
-    """The first words of three to twelve small letters in a vocabulary, where the most frequent usually stand first."""
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    words = (piece.removeprefix("▁") for piece, _ in vocabulary)
-    return [word for word in words if re.fullmatch("[a-z]{3,12}", word)][:num_words]
 
 
 def train_tokenizer(captions: list[str], vocab_size: int, model_max_length: int) -> T5TokenizerFast:

@@ -11,12 +11,9 @@ seen any: with few clips, a text encoder that is trained along with it learns th
 1. Texts are drawn without end: instructions of training clips, some of their words left out or replaced, and a few loose words.
 2. The mean of the T5's states, through a linear layer that is thrown away, is fitted to the teacher's: the mean of its states, normalised.
 3. Every `--logging_steps` steps the two are compared on the instructions of `--held_out_split`.
-
-Both encoders must be able to run on the same texts; their tokenizers differ.
 """
 
 import random
-import re
 from pathlib import Path
 
 import torch
@@ -25,7 +22,7 @@ import torch.nn.functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from videoar_pipelines.data.manifest import read_manifest
-from videoar_pipelines.training.components import load_text_models
+from videoar_pipelines.training.components import frequent_words, load_text_models
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
     loading,
@@ -39,7 +36,6 @@ from videoar_pipelines.utils.files import complete_or_absent
 # Of the words of a drawn instruction: the shares left out, and replaced by a word of the instructions, or of the teacher.
 LEFT_OUT, OF_INSTRUCTIONS, OF_THE_TEACHER = 0.08, 0.08, 0.14
 SHARE_OF_LOOSE_WORDS = 0.2
-NUM_TEACHER_WORDS = 6000  # the first of its vocabulary, where the most frequent stand
 # Of the loss: how much the similarities of the texts of a batch count beside the texts themselves.
 RELATIONS = 5.0
 
@@ -106,8 +102,7 @@ def main(args):
     instructions = [caption.lower() for caption in read_manifest(args.data).captions]
     held_out = list(read_manifest(args.data, split=args.held_out_split).captions)
     own_words = sorted({word for instruction in instructions for word in instruction.split()})
-    words = [word for word in teacher_tokenizer.get_vocab() if re.fullmatch("[a-z]{3,12}", word)]
-    words = sorted(words, key=teacher_tokenizer.get_vocab().get)[:NUM_TEACHER_WORDS]
+    words = frequent_words(teacher_tokenizer)
     rng = random.Random(args.seed)
     torch.manual_seed(args.seed)
     head = nn.Linear(student.config.d_model, teacher.config.hidden_size)

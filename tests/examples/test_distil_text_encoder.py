@@ -4,7 +4,6 @@
 
 import json
 import re
-import runpy
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ pytest.importorskip("sentencepiece")
 from transformers import BertConfig, BertModel, BertTokenizerFast, T5EncoderModel, T5TokenizerFast  # noqa: E402
 
 from tests.examples.training_scripts import REPOSITORY, run_script  # noqa: E402
+from videoar_pipelines.training.components import frequent_words  # noqa: E402
 
 
 BUILD = REPOSITORY / "examples" / "moving_shapes" / "build_text_encoder.py"
@@ -47,7 +47,6 @@ def folder(tmp_path_factory):
 
 
 def test_the_teachers_words_are_whole_ones_and_the_tokenizer_spells_with_their_letters(folder):
-    frequent_words = runpy.run_path(str(BUILD))["frequent_words"]
     words = frequent_words(BertTokenizerFast.from_pretrained(folder / "teacher"), num_words=100)
     assert words[-2:] == ["kettle", "spoon"] and "cup" in words
     tokenizer = T5TokenizerFast.from_pretrained(folder / "text" / "tokenizer")

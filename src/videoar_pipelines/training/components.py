@@ -5,12 +5,13 @@
 import argparse
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import PreTrainedTokenizerBase, T5Config, T5EncoderModel, T5TokenizerFast
 
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.transformer_videoar import TRANSFORMER_CONFIGS, VideoARTransformer3DModel
@@ -34,6 +35,13 @@ def load_text_models(source: str, dtype: torch.dtype) -> tuple[T5TokenizerFast, 
         folders = ("", "")
     text_tokenizer = T5TokenizerFast.from_pretrained(source, subfolder=folders[0])
     return text_tokenizer, T5EncoderModel.from_pretrained(source, subfolder=folders[1], dtype=dtype)
+
+
+def frequent_words(tokenizer: PreTrainedTokenizerBase, num_words: int = 6000) -> list[str]:
+    """The first words of three to twelve small letters in a vocabulary, where the most frequent usually stand first."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    words = (piece.removeprefix("▁") for piece, _ in vocabulary)
+    return [word for word in words if re.fullmatch("[a-z]{3,12}", word)][:num_words]
 
 
 def config_of(component: type[ConfigMixin]) -> Callable[[str], dict[str, Any]]:
