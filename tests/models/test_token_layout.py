@@ -19,10 +19,7 @@ from videoar_pipelines.models.token_layout import (
     video_token_ids,
     visible_blocks,
 )
-from videoar_pipelines.training.attention_masks import (
-    choose_attention_mask,
-    training_attention_mask,
-)
+from videoar_pipelines.training.attention_masks import choose_attention_mask, training_attention_mask
 
 
 SCHEDULE = ((1, 1), (2, 2), (4, 4), (8, 8))  # 85 tokens a frame

@@ -65,7 +65,7 @@ def compiled_for_many_sizes(function: Callable) -> Callable:
     Compiles `function` without the guess that sizes which are equal in its first call always are; and where sizes are compiled in, for
     as many as there are.
     """
-    function = _with_settings(function, torch._dynamo.config, recompile_limit=64)
+    function = _compiled_for_every_size(function)
     return _with_settings(function, torch.fx.experimental._config, use_duck_shape=False)
 
 
@@ -74,8 +74,13 @@ def compiled_as_one_pass(function: Callable) -> Callable:
     Compiles a layer of few operations: for as many shapes as there are, where a model has it in a known number of widths and layouts;
     and without writing a tensor of full size between its inputs and its output because it depends on many.
     """
-    function = _with_settings(function, torch._dynamo.config, recompile_limit=64)
+    function = _compiled_for_every_size(function)
     return _with_settings(function, torch._inductor.config, realize_reads_threshold=16)
+
+
+def _compiled_for_every_size(function: Callable) -> Callable:
+    """Where sizes are compiled in, for more of them than the eight after which PyTorch gives up."""
+    return _with_settings(function, torch._dynamo.config, recompile_limit=64)
 
 
 def _with_settings(function: Callable, config: ModuleType, **settings) -> Callable:

@@ -138,7 +138,7 @@ def attend_by_products(
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
     scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (B, H, Q, S)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
     return (scores.softmax(dim=-1) @ value).transpose(1, 2)
 
 
