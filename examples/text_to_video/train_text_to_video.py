@@ -24,7 +24,7 @@ from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.models.token_layout import FRAME_MASK_DRAWS
 from videoar_pipelines.schedulers.scheduling_videoar import CORRUPTION_DRAWS
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
-from videoar_pipelines.training.attention_masks import ATTENTIONS, choose_attention_mask
+from videoar_pipelines.training.attention_masks import add_attention_arguments, choose_attention_mask, compile_blocks
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
@@ -139,14 +139,13 @@ def parse_args(arguments=None):
     )
 
     speed = parser.add_argument_group("attention")
-    speed.add_argument("--attention", choices=["auto", *ATTENTIONS], default="auto", help="The kind of mask.")
+    add_attention_arguments(speed)
     speed.add_argument(
         "--context_parallel_degree",
         type=positive_int,
         default=1,
         help="Processes that share every sequence, for long ones (Ulysses, with a boolean mask).",
     )
-    speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="The blocks; `flex` needs it.")
 
     validation = parser.add_argument_group("validation videos")
     validation.add_argument("--validation_prompts", nargs="+", help="Captions of the batch at hand by default.")
@@ -244,12 +243,7 @@ def train(accelerator, args):
     """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
     degree = args.context_parallel_degree
-    attention = choose_attention_mask(args.attention, device, splits_sequences=degree > 1)
-    is_compiled = attention == "flex" if args.compile is None else args.compile
-    if attention == "flex" and not is_compiled:
-        raise UsageError(
-            "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
-        )
+    attention, is_compiled = choose_attention_mask(args.attention, device, args.compile, splits_sequences=degree > 1)
 
     # 1. Models
     components = load_models(args, accelerator)
@@ -258,8 +252,7 @@ def train(accelerator, args):
     if args.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if is_compiled:
-        # The parts of a frame-by-frame mask are as many sizes as frames, and no compiler of unknown sizes copes with them.
-        transformer.compile_repeated_blocks(dynamic=False if attention == "per_frame" else None)
+        compile_blocks(transformer, attention)
     if degree > 1:
         split_sequences(transformer, degree)
     trained = {"transformer": transformer}

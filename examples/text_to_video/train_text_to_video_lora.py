@@ -13,6 +13,7 @@ Fine-tunes a text-to-video pipeline with LoRA layers (peft), saved in diffusers'
 import logging
 
 import torch
+from diffusers.models.attention_dispatch import attention_backend
 from diffusers.training_utils import _collate_lora_metadata, cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -20,6 +21,11 @@ from peft.utils import get_peft_model_state_dict
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
+from videoar_pipelines.training.attention_masks import (
+    add_attention_arguments,
+    choose_attention_mask,
+    compile_blocks,
+)
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import check_frame_conditions
 from videoar_pipelines.training.loop import (
@@ -83,6 +89,7 @@ def parse_args(arguments=None):
 
     parser.add_argument("--text_drop_probability", type=probability, default=0.1, help="For classifier-free guidance.")
     parser.add_argument("--no_error_correction", action="store_true", help="Train on clean maps.")
+    add_attention_arguments(parser.add_argument_group("attention"))
     parser.add_argument("--validation_prompts", nargs="*", help="No validation videos without them.")
     parser.add_argument("--validation_guidance_scale", type=Number(float), help="The scheduler's by default.")
     parser.add_argument("--validation_fps", type=positive_int, default=8)
@@ -110,6 +117,7 @@ def main(args):
 def train(accelerator, args):
     """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
+    attention, is_compiled = choose_attention_mask(args.attention, device, args.compile)
 
     # 1. Models: everything is frozen, in the precision of the computation; the LoRA layers are float32
     frozen_dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
@@ -137,6 +145,8 @@ def train(accelerator, args):
     transformer.train()
     if args.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
+    if is_compiled:
+        compile_blocks(transformer, attention)
 
     # 2. Optimiser, averages, data
     parameters = [parameter for _, parameter in trainable_parameters(transformer)]
@@ -178,8 +188,10 @@ def train(accelerator, args):
     options = TransformerStepOptions(
         max_sequence_length=args.max_sequence_length or transformer.config.max_text_length,
         text_drop_probability=args.text_drop_probability,
+        attention=attention,
     )
-    with TrainingLoop(accelerator, state, args) as loop:
+    backend = attention_backend("flex" if attention == "flex" else "native")
+    with backend, TrainingLoop(accelerator, state, args) as loop:
         for _ in loop:
             for _ in range(args.gradient_accumulation_steps):
                 batch = next(batches)
@@ -204,7 +216,10 @@ def train(accelerator, args):
                 metrics = bit_metrics(output.logits, output.target_bits, output.scale_schedule)
                 loop.log({"lr": lr_scheduler.get_last_lr()[0]} | metrics, show=("token_accuracy/scale_0",))
             if loop.is_validation_step:
-                with averaged_weights(transformer, average, accelerator.is_main_process):
+                with (
+                    averaged_weights(transformer, average, accelerator.is_main_process),
+                    attention_backend("native"),
+                ):
                     values = {}
                     if accelerator.is_main_process:
                         with accelerator.autocast():

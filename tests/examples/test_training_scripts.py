@@ -391,6 +391,14 @@ def test_a_compiled_tokenizer_trains_like_one_that_is_not(pipeline_folder, tmp_p
     assert_close_runs(tmp_path / "--no-compile", tmp_path / "--compile")
 
 
+def test_compiled_lora_layers_train_like_those_that_are_not(pipeline_folder, tmp_path):
+    arguments = [*TINY_RUN, "--pretrained_pipeline", pipeline_folder, "--rank", 2, "--logging_steps", 1]
+    for compiling in ("--no-compile", "--compile"):
+        torch._dynamo.reset()
+        run_script(TRAIN_LORA, *arguments, compiling, "--output_dir", tmp_path / compiling)
+    assert_close_runs(tmp_path / "--no-compile", tmp_path / "--compile")
+
+
 def test_a_loss_that_is_not_finite_names_step_files_and_last_good_checkpoint(text_to_video, manifest, tmp_path):
     arguments = [*text_to_video, "--data", manifest, "--output_dir", tmp_path, "--checkpointing_steps", 1]
     message = r"not finite at step 2(.|\n)*loss nan(.|\n)*\.mp4(.|\n)*last good checkpoint is .*checkpoint-1"

@@ -119,13 +119,16 @@ def test_random_frame_mask_keeps_frames_with_its_probability():
 
 
 def test_flex_attention_is_refused_where_it_cannot_train():
-    assert choose_attention_mask("auto", torch.device("cpu")) == "per_frame"
-    assert choose_attention_mask("auto", torch.device("mps")) == "boolean"
-    assert choose_attention_mask("auto", torch.device("cuda")) == "flex"
+    assert choose_attention_mask("auto", torch.device("cpu")) == ("per_frame", False)
+    assert choose_attention_mask("auto", torch.device("cpu"), is_compiled=True) == ("per_frame", True)
+    assert choose_attention_mask("auto", torch.device("mps")) == ("boolean", False)
+    assert choose_attention_mask("auto", torch.device("cuda")) == ("flex", True)
     for device in ("cuda", "cpu"):
-        assert choose_attention_mask("auto", torch.device(device), splits_sequences=True) == "boolean"
+        assert choose_attention_mask("auto", torch.device(device), splits_sequences=True) == ("boolean", False)
     with pytest.raises(ValueError, match="--attention flex"):
         choose_attention_mask("flex", torch.device("cpu"))
+    with pytest.raises(ValueError, match="drop `--no-compile`"):
+        choose_attention_mask("auto", torch.device("cuda"), is_compiled=False)
     for kind in ("flex", "per_frame"):
         with pytest.raises(ValueError, match=f"--attention {kind}.*--context_parallel_degree"):
             choose_attention_mask(kind, torch.device("cuda"), splits_sequences=True)

@@ -10,11 +10,14 @@ frame, which computes three fifths of the scores, 296 and 254 ms, and by matrix 
 FlexAttention has no backward on a CPU.
 """
 
+import argparse
+
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from ..models.kv_cache import AttentionPart
 from ..models.token_layout import SequenceLayout, dense_mask, flex_mask, random_frame_keep, visible_blocks
+from ..models.transformer_videoar import VideoARTransformer3DModel
 
 
 ATTENTIONS = ("flex", "per_frame", "boolean")
@@ -71,24 +74,43 @@ def split_by_frame(mask: torch.Tensor, layout: SequenceLayout) -> tuple[Attentio
     return tuple(AttentionPart(end - start, end, mask[:, :, start:end, :end]) for start, end in zip([0, *ends], ends))
 
 
-def choose_attention_mask(kind: str, device: torch.device, splits_sequences: bool = False) -> str:
+def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
+    """Flags of scripts that train the transformer: the values of [`choose_attention_mask`]."""
+    group.add_argument("--attention", choices=["auto", *ATTENTIONS], default="auto", help="The kind of mask.")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, help="The blocks; `flex` needs it.")
+
+
+def choose_attention_mask(
+    kind: str, device: torch.device, is_compiled: bool | None = None, splits_sequences: bool = False
+) -> tuple[str, bool]:
     """
-    One of `ATTENTIONS` for the flag's `"auto"`.
+    One of `ATTENTIONS` for the flag's `"auto"`, and whether to compile the blocks if the flag says nothing: where FlexAttention needs it.
 
     Args:
         kind (`str`): `"auto"`, or one of `ATTENTIONS`.
         device (`torch.device`): To train on.
+        is_compiled (`bool`, *optional*): What the flag says.
         splits_sequences (`bool`, defaults to `False`): Whether processes share sequences, see `sharding.split_sequences`.
 
     Raises:
         `ValueError`: A kind that cannot train there.
     """
     if kind == "auto":
-        return "boolean" if splits_sequences else {"cuda": "flex", "cpu": "per_frame"}.get(device.type, "boolean")
+        kind = "boolean" if splits_sequences else {"cuda": "flex", "cpu": "per_frame"}.get(device.type, "boolean")
     if kind == "flex" and device.type != "cuda":
         raise ValueError(f"`--attention flex` needs a CUDA device, this is {device.type}: pass `auto`.")
     if kind != "boolean" and splits_sequences:
         raise ValueError(
             f"`--attention {kind}` does not go with `--context_parallel_degree`: pass `boolean` or `auto`."
         )
-    return kind
+    if kind == "flex" and is_compiled is False:
+        raise ValueError(
+            "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
+        )
+    return kind, kind == "flex" if is_compiled is None else is_compiled
+
+
+def compile_blocks(transformer: VideoARTransformer3DModel, kind: str) -> None:
+    """Compiles the blocks of a transformer that trains with a kind of mask, one of `ATTENTIONS`."""
+    # The parts of a frame-by-frame mask are as many sizes as frames, and no compiler of unknown sizes copes with them.
+    transformer.compile_repeated_blocks(dynamic=False if kind == "per_frame" else None)

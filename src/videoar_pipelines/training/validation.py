@@ -174,7 +174,9 @@ def held_out_metrics(
         over the clips. There are no `flipped/` values of batches that hold bits alone.
     """
     device = pipeline.transformer.device
-    options = replace(options, text_drop_probability=0.0, attention="boolean", frame_mask_probability=0.0)
+    # FlexAttention is for compiled blocks and its own backend, which validation does not run with.
+    attention = "boolean" if options.attention == "flex" else options.attention
+    options = replace(options, text_drop_probability=0.0, attention=attention, frame_mask_probability=0.0)
     results = []
     # `predict_bits` draws from the global generators even where nothing is dropped.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
