@@ -13,6 +13,7 @@ seen any: with few clips, a text encoder that is trained along with it learns th
 3. Every `--logging_steps` steps the two are compared on the instructions of `--held_out_split`.
 """
 
+import copy
 import random
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def agreement(student: torch.Tensor, teacher: torch.Tensor) -> tuple[float, floa
 def main(args):
     with loading("--text_encoder", args.text_encoder):
         tokenizer, student = load_text_models(args.text_encoder, torch.float32)
+    # One that has encoded anything would write down how: cut and padded to this script's lengths.
+    unused_tokenizer = copy.deepcopy(tokenizer)
     with loading("--teacher", args.teacher):
         teacher_tokenizer = AutoTokenizer.from_pretrained(args.teacher)
         teacher = AutoModel.from_pretrained(args.teacher).eval().requires_grad_(False)
@@ -134,7 +137,7 @@ def main(args):
             print(f"step {step}: loss {loss.item():.3f}; held-out cosine {cosine:.3f}, correlation {correlation:.3f}")
 
     with complete_or_absent(args.output_dir) as folder:
-        tokenizer.save_pretrained(folder / "tokenizer")
+        unused_tokenizer.save_pretrained(folder / "tokenizer")
         student.eval().save_pretrained(folder / "text_encoder")
     print(f"Saved to {args.output_dir}")
 

@@ -72,6 +72,8 @@ def test_the_student_learns_to_see_unseen_instructions_as_the_teacher_does(folde
     assert not torch.equal(before.shared.weight, after.shared.weight)
     text, distilled = (T5TokenizerFast.from_pretrained(folder / name / "tokenizer") for name in ("text", "distilled"))
     assert text(UNSEEN).input_ids == distilled(UNSEEN).input_ids
+    saved = json.loads((folder / "distilled" / "tokenizer" / "tokenizer.json").read_text())
+    assert saved["truncation"] is None and saved["padding"] is None
 
 
 def test_a_folder_that_exists_is_not_overwritten(folder):
