@@ -36,7 +36,7 @@ from measuring import (
 
 from videoar_pipelines import VideoARScheduler, VideoARTransformer3DModel
 from videoar_pipelines.models.token_layout import SequenceLayout, block_causal_mask, sequence_layout
-from videoar_pipelines.training.attention_masks import ATTENTIONS, training_attention_mask
+from videoar_pipelines.training.attention_masks import ATTENTIONS, backend_of, training_attention_mask
 from videoar_pipelines.training.transformer_step import bit_cross_entropy
 from videoar_pipelines.utils.command_line import run_command_line
 
@@ -90,7 +90,7 @@ def benchmark(transformer: VideoARTransformer3DModel, mask: str, batch_size: int
     """One row of the table."""
     schedule = VideoARScheduler().get_scale_schedule(args.latent_height, args.latent_width)
     layout = sequence_layout(schedule, args.num_latent_frames, args.text_length, torch.device(args.device))
-    transformer.set_attention_backend("flex" if mask == "flex" else "native")
+    transformer.set_attention_backend(backend_of(mask))
     reset_peak_memory(args.device)
     step = make_step(transformer, layout, mask, batch_size, args)
     seconds = median_seconds(step, args)

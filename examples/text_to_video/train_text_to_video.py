@@ -24,7 +24,12 @@ from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.models.token_layout import FRAME_MASK_DRAWS
 from videoar_pipelines.schedulers.scheduling_videoar import CORRUPTION_DRAWS
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
-from videoar_pipelines.training.attention_masks import add_attention_arguments, choose_attention_mask, compile_blocks
+from videoar_pipelines.training.attention_masks import (
+    add_attention_arguments,
+    backend_of,
+    choose_attention_mask,
+    compile_blocks,
+)
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import (
     check_components,
@@ -321,7 +326,7 @@ def train(accelerator, args):
         scale_weighting=args.scale_weighting,
         text_length_divisor=degree,
     )
-    backend = attention_backend("flex" if attention == "flex" else "native")
+    backend = attention_backend(backend_of(attention))
     with backend, TrainingLoop(accelerator, state, args, degree) as loop:
         for step in loop:
             strength = 0.0 if args.no_error_correction else corruption_strength(step, args.corruption_warmup_steps)

@@ -23,6 +23,7 @@ from videoar_pipelines.data.sources import add_data_arguments, make_batches
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.attention_masks import (
     add_attention_arguments,
+    backend_of,
     choose_attention_mask,
     compile_blocks,
 )
@@ -190,7 +191,7 @@ def train(accelerator, args):
         text_drop_probability=args.text_drop_probability,
         attention=attention,
     )
-    backend = attention_backend("flex" if attention == "flex" else "native")
+    backend = attention_backend(backend_of(attention))
     with backend, TrainingLoop(accelerator, state, args) as loop:
         for _ in loop:
             for _ in range(args.gradient_accumulation_steps):

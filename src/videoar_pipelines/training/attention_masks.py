@@ -84,13 +84,16 @@ def choose_attention_mask(
     kind: str, device: torch.device, is_compiled: bool | None = None, splits_sequences: bool = False
 ) -> tuple[str, bool]:
     """
-    One of `ATTENTIONS` for the flag's `"auto"`, and whether to compile the blocks if the flag says nothing: where FlexAttention needs it.
+    What `--attention` and `--compile` come to.
 
     Args:
         kind (`str`): `"auto"`, or one of `ATTENTIONS`.
         device (`torch.device`): To train on.
-        is_compiled (`bool`, *optional*): What the flag says.
+        is_compiled (`bool`, *optional*): What the flag says; by default the blocks are compiled where FlexAttention needs it.
         splits_sequences (`bool`, defaults to `False`): Whether processes share sequences, see `sharding.split_sequences`.
+
+    Returns:
+        `tuple[str, bool]`: One of `ATTENTIONS`, and whether the blocks are compiled.
 
     Raises:
         `ValueError`: A kind that cannot train there.
@@ -108,6 +111,11 @@ def choose_attention_mask(
             "FlexAttention is only fast and small when compiled: drop `--no-compile`, or pass `--attention boolean`."
         )
     return kind, kind == "flex" if is_compiled is None else is_compiled
+
+
+def backend_of(kind: str) -> str:
+    """The attention backend of diffusers that a kind of mask is for, one of `ATTENTIONS`."""
+    return "flex" if kind == "flex" else "native"
 
 
 def compile_blocks(transformer: VideoARTransformer3DModel, kind: str) -> None:
