@@ -29,7 +29,9 @@ def read_commands(folder: str) -> list[list[str]]:
     """The commands of a README's shell blocks that run a training script, with their variables filled in."""
     blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLES / folder / "README.md").read_text(), re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    variables = dict(re.findall(r'^(\w+)="(.*)"$', "\n".join(lines), re.MULTILINE))
+    assignments = re.findall(r'^(\w+)="(.*)"$', "\n".join(lines), re.MULTILINE)
+    variables = dict(assignments)
+    assert len(variables) == len(assignments), f"A variable of {folder}/README.md is set twice."
     for name, value in variables.items():
         lines = [line.replace(f"${name}", value) for line in lines]
     return [shlex.split(line) for line in lines if line.startswith(LAUNCHERS)]
