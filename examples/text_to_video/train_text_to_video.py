@@ -49,6 +49,7 @@ from videoar_pipelines.training.loop import (
     start_trackers,
 )
 from videoar_pipelines.training.optimization import (
+    block_matrices,
     describe_average,
     make_average,
     make_lr_schedule,
@@ -141,6 +142,11 @@ def parse_args(arguments=None):
         choices=FRAME_MASK_DRAWS,
         default="pair",
         help="Random Frame Mask: what is hidden anew.",
+    )
+
+    optimiser = parser.add_argument_group("optimiser")
+    optimiser.add_argument(
+        "--optimizer", choices=["adamw", "muon"], default="adamw", help="muon: of the matrices of blocks; AdamW else."
     )
 
     speed = parser.add_argument_group("attention")
@@ -272,7 +278,8 @@ def train(accelerator, args):
 
     # 2. Optimiser, averages, data
     parameters = [parameter for model in trained.values() for parameter in model.parameters()]
-    bare_optimizer = make_optimizer(parameters, args)
+    matrices = [weight for model in trained.values() for weight in block_matrices(model)]
+    bare_optimizer = make_optimizer(parameters, args, matrices=matrices if args.optimizer == "muon" else ())
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     optimizer = accelerator.prepare(bare_optimizer)
     averages = {name: make_average(model, args.ema_decay) for name, model in trained.items()}

@@ -317,6 +317,22 @@ def test_two_processes_train_like_one(plain_run, tmp_path, sharding):
     assert all(tensor.equal(whole[f"averages.transformer.{name}"]) for name, tensor in weights.items())
 
 
+def test_muon_trains_alike_in_one_process_in_two_and_sharded_and_resumes(plain_run, tmp_path):
+    arguments = [*plain_run[0], "--optimizer", "muon"]
+    run_script(TRAIN_TEXT_TO_VIDEO, *arguments, "--output_dir", tmp_path / "one", "--train_batch_size", 4)
+    for sharding in ("--no-fsdp", "--fsdp"):
+        command = [*arguments, sharding, "--output_dir", tmp_path / sharding]
+        run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *command))
+        assert_close_runs(tmp_path / "one", tmp_path / sharding)
+    whole = read_checkpoint(tmp_path / "--fsdp/checkpoint-6")
+    command += ["--resume_from_checkpoint", "checkpoint-4"]
+    run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *command))
+    assert_same_contents(whole, read_checkpoint(tmp_path / "--fsdp/checkpoint-6"))
+    moved_by_muon = {name.removeprefix("optimizers.state.") for name in whole if name.endswith(".momentum_buffer")}
+    assert any("blocks.0.attn.to_q.weight" in name for name in moved_by_muon)
+    assert not any("proj_out" in name for name in moved_by_muon)
+
+
 def test_two_hosts_train_like_one_process(plain_run, tmp_path):
     """As a launcher on each of two machines starts them: one process each, weights sharded over both."""
     arguments, output_dir = plain_run

@@ -5,6 +5,7 @@
 import random
 import re
 import resource
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -23,10 +24,12 @@ from videoar_pipelines.training.checkpoints import (
     save_checkpoint,
 )
 from videoar_pipelines.training.disk_space import DiskFullError, check_room
-from videoar_pipelines.training.optimization import make_average, update_average
+from videoar_pipelines.training.optimization import block_matrices, make_average, make_optimizer, update_average
+from videoar_pipelines.utils.command_line import UsageError
 
 
 SCHEDULE = ((1, 1), (2, 2))
+OPTIMIZATION = Namespace(learning_rate=1e-2, adam_beta1=0.9, adam_beta2=0.999, weight_decay=0.01)
 
 
 class Counter:
@@ -45,7 +48,7 @@ class Counter:
 class Run:
     """A training run in small: weights, average, optimiser, schedule, data and all three random generators matter."""
 
-    def __init__(self, seed=0, save_extra=None):
+    def __init__(self, seed=0, save_extra=None, has_muon=False):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
@@ -53,7 +56,8 @@ class Run:
         self.model.text_embedder.requires_grad_(False)
         self.average = make_average(self.model, 0.99)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+        matrices = block_matrices(self.model) if has_muon else ()
+        self.optimizer = make_optimizer(parameters, OPTIMIZATION, matrices=matrices)
         self.schedule = LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
         self.data = Counter()
         self.state = TrainingState(
@@ -84,17 +88,16 @@ class Run:
 
     def tensors(self):
         weights = [parameter.detach() for parameter in self.model.parameters()]
-        moments = [
-            value for state in self.optimizer.state.values() for value in (state["exp_avg"], state["exp_avg_sq"])
-        ]
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
         return [*weights, *self.average.shadow_params, *moments]
 
 
-def test_a_continued_run_ends_where_one_that_was_never_stopped_does(tmp_path):
-    uninterrupted = Run().train(6)
-    save_checkpoint(Run().train(3).state, tmp_path, step=3)
+@pytest.mark.parametrize("has_muon", [False, True], ids=["adamw", "muon"])
+def test_a_continued_run_ends_where_one_that_was_never_stopped_does(tmp_path, has_muon):
+    uninterrupted = Run(has_muon=has_muon).train(6)
+    save_checkpoint(Run(has_muon=has_muon).train(3).state, tmp_path, step=3)
 
-    continued = Run(seed=1)
+    continued = Run(seed=1, has_muon=has_muon)
     # Frozen weights come from elsewhere and are not part of a checkpoint.
     continued.model.text_embedder.load_state_dict(uninterrupted.model.text_embedder.state_dict())
     assert continued.state.load(tmp_path / "checkpoint-3") == 3
@@ -103,7 +106,14 @@ def test_a_continued_run_ends_where_one_that_was_never_stopped_does(tmp_path):
     assert continued.schedule.get_last_lr() == uninterrupted.schedule.get_last_lr()
     for tensor, expected in zip(continued.tensors(), uninterrupted.tensors(), strict=True):
         assert torch.equal(tensor, expected)
-    assert not torch.equal(Run(seed=1).train(6).tensors()[0], uninterrupted.tensors()[0])
+    assert not torch.equal(Run(seed=1, has_muon=has_muon).train(6).tensors()[0], uninterrupted.tensors()[0])
+
+
+@pytest.mark.parametrize("has_muon", [False, True], ids=["adamw", "muon"])
+def test_a_run_of_another_optimiser_is_not_continued(tmp_path, has_muon):
+    save_checkpoint(Run(has_muon=has_muon).train(1).state, tmp_path, step=1)
+    with pytest.raises(UsageError, match="checkpoint-1 does not fit this run .* another `--optimizer`"):
+        Run(has_muon=not has_muon).state.load(tmp_path / "checkpoint-1")
 
 
 def test_the_configuration_of_a_model_lies_beside_its_weights(tmp_path):

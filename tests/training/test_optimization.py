@@ -10,10 +10,11 @@ import torch.nn as nn
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
-from tests.tiny_components import make_tiny_transformer, make_tiny_vae
+from tests.tiny_components import make_tiny_text_encoder, make_tiny_transformer, make_tiny_vae
 from videoar_pipelines.training.arguments import add_run_arguments
 from videoar_pipelines.training.optimization import (
     average_decay,
+    block_matrices,
     make_average,
     make_lr_schedule,
     make_optimizer,
@@ -85,6 +86,55 @@ def test_the_schedule_warms_up_and_ends_at_zero(args):
 def test_a_learning_rate_of_its_own_takes_the_place_of_the_flag(args):
     optimizer = make_optimizer([nn.Parameter(torch.ones(2, 2))], args, learning_rate=0.01)
     assert optimizer.param_groups[0]["lr"] == 0.01 and optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+
+
+def test_muon_is_for_the_linear_layers_of_blocks():
+    transformer, text_encoder = make_tiny_transformer(num_layers=1), make_tiny_text_encoder(10)
+    transformer.blocks[0].attn.to_q.weight.requires_grad_(False)
+    names = {parameter: name for model in (transformer, text_encoder) for name, parameter in model.named_parameters()}
+    assert [names[weight] for weight in block_matrices(transformer)] == [
+        f"blocks.0.{name}.weight" for name in ("attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
+    ]
+    # Not the table of relative positions, which T5 keeps in its first block.
+    assert {names[weight].split(".")[-2] for weight in block_matrices(text_encoder)} == {
+        "q",
+        "k",
+        "v",
+        "o",
+        "wi",
+        "wo",
+    }
+
+
+def take_steps(layer, optimizer, num_steps=2):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(num_steps):
+        for parameter in layer.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+def test_a_step_of_muon_is_as_large_as_one_of_adamw_and_has_equal_singular_values(args):
+    layer = nn.Linear(64, 32)
+    before = layer.weight.detach().clone()
+    args.weight_decay = 0.0
+    take_steps(layer, make_optimizer(layer.parameters(), args, matrices=[layer.weight]), num_steps=1)
+    singular_values = torch.linalg.svdvals(before - layer.weight) / (0.1 * 0.2 * 64**0.5)
+    # Five Newton-Schulz iterations leave them about one.
+    assert singular_values.min() > 0.5 and singular_values.max() < 1.5
+
+
+def test_beside_muon_other_weights_move_as_with_adamw_alone(args):
+    layers = [nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer, matrices in zip(layers, ([], [layers[1][0].weight])):
+        optimizer = make_optimizer(layer.parameters(), args, matrices=matrices)
+        schedule = make_lr_schedule(optimizer, args)
+        for _ in range(3):
+            take_steps(layer, optimizer, num_steps=1)
+            schedule.step()
+    same = {name: tensor.equal(layers[1].state_dict()[name]) for name, tensor in layers[0].state_dict().items()}
+    assert same == {"0.weight": False, "0.bias": True, "1.weight": True, "1.bias": True}
 
 
 def test_a_step_is_taken_with_its_last_batch_and_its_gradients_are_clipped(args, accelerator):

@@ -111,7 +111,7 @@ def load_sharded(state: dict[str, Any], folder: Path) -> None:
             failure = _first_failure(error)
             reason = (str(failure).strip() or "no reason given").splitlines()[0]
             raise UsageError(
-                f"{folder.parent} does not fit this run ({type(failure).__name__}: {reason}). It is damaged, or of other models:"
+                f"{folder.parent} does not fit this run ({type(failure).__name__}: {reason}). It is damaged, of other models, or of another `--optimizer`:"
                 " pass `--resume_from_checkpoint` another one."
             ) from failure
 

@@ -145,11 +145,12 @@ class TrainingState:
 
     @property
     def num_bytes(self) -> int:
-        """Size of a checkpoint: weights, their averages, and Adam's two moments. Without what is small."""
+        """Size of a checkpoint: weights, their averages, Adam's two moments or Muon's one. Without what is small."""
         tensors = [parameter for model in self.models.values() for _, parameter in trainable_parameters(model)]
         tensors += [tensor for average in self.averages.values() for tensor in average.shadow_params]
         for optimizer in self.optimizers:
-            tensors += [parameter for group in optimizer.param_groups for parameter in group["params"]] * 2
+            for group in optimizer.param_groups:
+                tensors += group["params"] * (2 if "betas" in group else 1)
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def save(self, folder: Path, step: int) -> None:

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""How weights move, the same in all training scripts: AdamW, its learning-rate schedule, one step, and averaged weights."""
+"""How weights move in the training scripts: AdamW or Muon, the learning-rate schedule, one step, and averaged weights."""
 
 from argparse import Namespace
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -33,23 +34,83 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(
-    parameters: Iterable[nn.Parameter], args: Namespace, learning_rate: float | None = None
-) -> torch.optim.AdamW:
+def block_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Trained weights of the linear layers inside the model's blocks: what Muon is for. Embeddings and the output are not."""
+    weights = {
+        layer.weight: None  # a set that keeps its order: a list of blocks may lie inside another
+        for blocks in model.modules()
+        if isinstance(blocks, nn.ModuleList)
+        for layer in blocks.modules()
+        if isinstance(layer, nn.Linear) and layer.weight.requires_grad
+    }
+    return list(weights)
+
+
+class MuonAdamW(torch.optim.Optimizer):
     """
-    AdamW, fused.
+    Muon (Jordan et al., 2024) for matrices and AdamW for all other weights, behind one list of groups and one state: schedules,
+    checkpoints and accelerate see a single optimiser.
+
+    Muon steps along the momentum with all its singular values made equal. A step is as large as AdamW's (Liu et al., arXiv
+    2502.16982), so that one learning rate and one weight decay serve both.
+
+    Args:
+        matrices (`Iterable[nn.Parameter]`): Of two dimensions, for Muon.
+        adamw ([`torch.optim.AdamW`]): With all other weights.
+        learning_rate (`float`): Of the matrices.
+        weight_decay (`float`): Of the matrices.
+    """
+
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], adamw: torch.optim.AdamW, learning_rate: float, weight_decay: float
+    ):
+        muon = torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+        self._parts = (muon, adamw)
+        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={})
+        self._share()
+
+    def _share(self) -> None:
+        """Lets both parts work on this optimiser's groups and state."""
+        first = 0
+        for part in self._parts:
+            last = first + len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[first:last], self.state
+            first = last
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: None = None) -> None:
+        for part in self._parts:
+            part.step()
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    args: Namespace,
+    learning_rate: float | None = None,
+    matrices: Iterable[nn.Parameter] = (),
+) -> torch.optim.Optimizer:
+    """
+    AdamW, fused; of some matrices Muon.
 
     Args:
         parameters (`Iterable[nn.Parameter]`): To train.
         args (`argparse.Namespace`): With the flags of `arguments.add_run_arguments`.
         learning_rate (`float`, *optional*): Instead of `--learning_rate`.
+        matrices (`Iterable[nn.Parameter]`, *optional*): Those of `parameters` that Muon moves, see [`block_matrices`].
     """
-    return torch.optim.AdamW(
-        parameter_groups(parameters, args.weight_decay),
-        args.learning_rate if learning_rate is None else learning_rate,
+    learning_rate = args.learning_rate if learning_rate is None else learning_rate
+    matrices = list(matrices)
+    of_muon = set(matrices)
+    adamw = torch.optim.AdamW(
+        parameter_groups((parameter for parameter in parameters if parameter not in of_muon), args.weight_decay),
+        learning_rate,
         (args.adam_beta1, args.adam_beta2),
         fused=True,
     )
+    return MuonAdamW(matrices, adamw, learning_rate, args.weight_decay) if matrices else adamw
 
 
 def make_lr_schedule(optimizer: torch.optim.Optimizer, args: Namespace) -> torch.optim.lr_scheduler.LRScheduler:
