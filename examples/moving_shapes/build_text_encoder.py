@@ -17,7 +17,6 @@ import argparse
 import io
 import random
 import string
-import tempfile
 from pathlib import Path
 
 import sentencepiece
@@ -29,6 +28,7 @@ from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
 from videoar_pipelines.training.components import frequent_words
 from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+from videoar_pipelines.utils.files import complete_or_absent
 
 
 # How often a caption is read where words of another tokenizer are: a piece has to be worth its place.
@@ -143,13 +143,10 @@ def main(args: argparse.Namespace) -> None:
     )
     text_encoder = T5EncoderModel(config)
 
-    # 4. Save beside the target, then rename: the folder appears complete or not at all.
-    args.output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.output_dir.parent) as temporary_folder:
-        finished_folder = Path(temporary_folder) / args.output_dir.name
-        tokenizer.save_pretrained(finished_folder / "tokenizer")
-        text_encoder.save_pretrained(finished_folder / "text_encoder")
-        finished_folder.rename(args.output_dir)
+    # 4. Save
+    with complete_or_absent(args.output_dir) as folder:
+        tokenizer.save_pretrained(folder / "tokenizer")
+        text_encoder.save_pretrained(folder / "text_encoder")
     print(f"{len(tokenizer)} pieces and {text_encoder.num_parameters():,} parameters saved to {args.output_dir}")
 
 

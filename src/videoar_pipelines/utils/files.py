@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear when they are complete. No reader meets half of one, and a killed run leaves nothing under its name."""
+"""Files and folders that appear when they are complete. No reader meets half of one, and a killed run leaves nothing under its name."""
 
 import contextlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,20 +21,28 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _remove_leftovers(path: Path, host: str) -> None:
-    """Deletes temporary files of `path` whose writers, on this machine, were killed."""
+    """Deletes what writers of `path` that were killed on this machine left under temporary names."""
     leftover = re.compile(re.escape(f".{path.stem}.{host}.") + r"(\d+)" + re.escape(path.suffix))
     for sibling in path.parent.iterdir():
         match = leftover.fullmatch(sibling.name)
         if match and not _is_running(int(match[1])):
-            sibling.unlink(missing_ok=True)
+            _remove(sibling)
 
 
 @contextlib.contextmanager
 def complete_or_absent(path: Path) -> Iterator[Path]:
     """
-    Gives a temporary path beside `path` to write to; renames it to `path` on success, deletes it on failure. A process that is
-    killed leaves its temporary file; the next one that writes `path` on that machine deletes it.
+    Gives a temporary path beside `path`, for a file or a folder; renames it to `path` on success, deletes it on failure. A folder
+    takes the place of none that holds files. What a killed process leaves under its temporary name, the next one that writes
+    `path` on that machine deletes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     host = re.sub(r"\W", "-", socket.gethostname())
@@ -43,4 +52,4 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         yield temporary_path
         temporary_path.replace(path)
     finally:
-        temporary_path.unlink(missing_ok=True)
+        _remove(temporary_path)
