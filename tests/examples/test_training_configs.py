@@ -20,7 +20,7 @@ from videoar_pipelines.training.arguments import model_config
 
 
 EXAMPLES = REPOSITORY / "examples"
-FOLDERS = ("video_tokenizer", "text_to_video", "robot_arm")
+FOLDERS = ("video_tokenizer", "text_to_video", "robot_arm", "moving_shapes")
 LAUNCHERS = ("accelerate launch", "torchrun --nproc_per_node 2")
 LAUNCH_FILES = sorted((EXAMPLES / "accelerate_configs").glob("*.yaml"))
 
@@ -44,7 +44,7 @@ COMMANDS = [(folder, command) for folder in FOLDERS for command in read_commands
     "folder, command", COMMANDS, ids=lambda value: " ".join(value[-2:]) if type(value) is list else ""
 )
 def test_commands_of_the_readmes_are_understood(folder, command, monkeypatch):
-    monkeypatch.chdir(EXAMPLES / folder)
+    monkeypatch.chdir(EXAMPLES if folder == "moving_shapes" else EXAMPLES / folder)
     script = next(index for index, part in enumerate(command) if part.endswith(".py"))
     launcher = command[2:script] if command[0] == "accelerate" else []
     if launcher:
@@ -54,7 +54,7 @@ def test_commands_of_the_readmes_are_understood(folder, command, monkeypatch):
 
 
 def test_every_configuration_is_part_of_a_command_or_of_the_text():
-    assert len(COMMANDS) == 31
+    assert len(COMMANDS) == 34
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for path in (EXAMPLES / folder / "configs").iterdir():
