@@ -328,7 +328,7 @@ def test_muon_trains_alike_in_one_process_in_two_and_sharded_and_resumes(plain_r
     command += ["--resume_from_checkpoint", "checkpoint-4"]
     run_in_two_processes(lambda: run_script(TRAIN_TEXT_TO_VIDEO, *command))
     assert_same_contents(whole, read_checkpoint(tmp_path / "--fsdp/checkpoint-6"))
-    moved_by_muon = {name.removeprefix("optimizers.state.") for name in whole if name.endswith(".momentum_buffer")}
+    moved_by_muon = [name for name in whole if name.endswith(".momentum_buffer")]
     assert any("blocks.0.attn.to_q.weight" in name for name in moved_by_muon)
     assert not any("proj_out" in name for name in moved_by_muon)
 
