@@ -278,8 +278,9 @@ def train(accelerator, args):
 
     # 2. Optimiser, averages, data
     parameters = [parameter for model in trained.values() for parameter in model.parameters()]
-    matrices = [weight for model in trained.values() for weight in block_matrices(model)]
-    bare_optimizer = make_optimizer(parameters, args, matrices=matrices if args.optimizer == "muon" else ())
+    has_muon = args.optimizer == "muon"
+    matrices = [weight for model in trained.values() for weight in block_matrices(model)] if has_muon else []
+    bare_optimizer = make_optimizer(parameters, args, matrices=matrices)
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     optimizer = accelerator.prepare(bare_optimizer)
     averages = {name: make_average(model, args.ema_decay) for name, model in trained.items()}

@@ -18,6 +18,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..utils.command_line import UsageError
+from ..utils.files import remove_path
 from .checkpoints import is_checkpoint_of, list_checkpoints
 
 
@@ -149,10 +150,7 @@ def _describe_run(folder: Path) -> str:
 def _delete_run(folder: Path) -> None:
     paths = [path for _, path in list_checkpoints(folder)] + [folder / name for name in _RESULTS + _LEFTOVERS]
     for path in paths + [path for pattern in _PATTERNS for path in folder.glob(pattern)]:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_path(path)
 
 
 def set_aside_later_checkpoints(folder: Path, step: int) -> None:

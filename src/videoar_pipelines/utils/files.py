@@ -21,8 +21,9 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove_path(path: Path) -> None:
+    """Deletes a file, a link or a whole folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -34,7 +35,7 @@ def _remove_leftovers(path: Path, host: str) -> None:
     for sibling in path.parent.iterdir():
         match = leftover.fullmatch(sibling.name)
         if match and not _is_running(int(match[1])):
-            _remove(sibling)
+            remove_path(sibling)
 
 
 @contextlib.contextmanager
@@ -52,4 +53,4 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         yield temporary_path
         temporary_path.replace(path)
     finally:
-        _remove(temporary_path)
+        remove_path(temporary_path)
