@@ -1,12 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the conversions share: reading a public file as tensors only, strictness about them, and folders that are complete."""
+"""What the conversions share: reading a public file as tensors only, and strictness about them."""
 
-import os
 import pickle
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -109,24 +106,3 @@ def describe(value: object) -> str:
 def first_of(differences: list[str]) -> str:
     shown = "; ".join(differences[:5])
     return f"{len(differences)} tensor(s): {shown}{'; ...' if len(differences) > 5 else ''}"
-
-
-# 3. Writing
-
-
-def check_is_new(output_path: Path) -> None:
-    if output_path.exists():
-        raise ConversionError(f"`--output_path` {output_path} exists already. Name a new folder.")
-
-
-@contextmanager
-def complete_folder(output_path: Path) -> Iterator[Path]:
-    """A temporary path, not yet there, to write a folder to. It gets its name at the end, and is removed after an error."""
-    output_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}.partial")
-    try:
-        yield temporary
-        temporary.rename(output_path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

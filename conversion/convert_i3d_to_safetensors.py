@@ -28,7 +28,7 @@ from videoar_pipelines.evaluation.weights import (
     convert_file,
     digest_of_tensors,
 )
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
@@ -52,8 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     target = args.output_path or cache_folder() / I3D_FILE_NAME
     if not args.checkpoint_path.is_file():
         raise ConversionError(f"`--checkpoint_path` {args.checkpoint_path} is not a file.")
-    if target.exists():
-        raise ConversionError(f"`--output_path` {target} exists already. Name a new file.")
+    check_is_new("--output_path", target)
     try:
         convert_file(args.checkpoint_path, target)
     except (pickle.UnpicklingError, EOFError, ValueError) as error:

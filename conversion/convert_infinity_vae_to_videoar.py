@@ -20,8 +20,6 @@ import torch
 from checkpoint_files import (
     ConversionError,
     check_complete,
-    check_is_new,
-    complete_folder,
     describe,
     first_of,
     read_checkpoint,
@@ -29,7 +27,8 @@ from checkpoint_files import (
 )
 
 from videoar_pipelines import AutoencoderVideoAR
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
+from videoar_pipelines.utils.files import complete_or_absent
 
 
 # Keys under which the public files, and training checkpoints around them, hold the tensors.
@@ -63,7 +62,7 @@ NUM_TEMPORAL_DOWNSAMPLES = 2
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    check_is_new(args.output_path)
+    check_is_new("--output_path", args.output_path)
     torch.manual_seed(args.seed)
 
     public = load_tensors(args.checkpoint_path)
@@ -77,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         config["latent_channels"] = args.latent_channels
     model = AutoencoderVideoAR(**config)
     inflate(model, tensors, args.inflation)
-    with complete_folder(args.output_path) as folder:
+    with complete_or_absent(args.output_path) as folder:
         model.save_pretrained(folder)
 
     print(f"Converted {len(tensors)} tensors to {args.output_path}, inflation {args.inflation}: {config}")

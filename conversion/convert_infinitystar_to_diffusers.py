@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 
 import torch
-from checkpoint_files import ConversionError, check_is_new, complete_folder, first_of, read_checkpoint, unwrap
+from checkpoint_files import ConversionError, first_of, read_checkpoint, unwrap
 from infinitystar_tokenizer_keys import convert_tokenizer
 from infinitystar_transformer_keys import TensorPlan, check_plans, plan_tensors, read_config
 from safetensors import SafetensorError, safe_open
@@ -35,7 +35,8 @@ from videoar_pipelines import (
 )
 from videoar_pipelines.hub.model_card import write_card
 from videoar_pipelines.schedulers.scheduling_infinitystar import PRESETS
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
+from videoar_pipelines.utils.files import complete_or_absent
 
 
 # Keys under which files hold the tensors of the tokenizer.
@@ -47,7 +48,7 @@ FILE_NAME = "diffusion_pytorch_model"
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    check_is_new(args.output_path)
+    check_is_new("--output_path", args.output_path)
     source = ShardedCheckpoint(args.transformer_path)
     config = read_config(source.shapes)
     with torch.device("meta"):
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     vae = load_vae(args.vae_path)
     scheduler = InfinityStarScheduler(**PRESETS[args.preset])
 
-    with complete_folder(args.output_path) as folder:
+    with complete_or_absent(args.output_path) as folder:
         vae.save_pretrained(folder / "vae")
         vae.to("meta")  # what follows needs its memory
         writer = ShardWriter(getattr(torch, args.dtype), int(args.max_shard_gb * 1e9))

@@ -22,7 +22,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from checkpoint_files import ConversionError, check_is_new, complete_folder
+from checkpoint_files import ConversionError
 from huggingface_hub import ModelCard, ModelCardData, split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -30,7 +30,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from videoar_pipelines.training.checkpoint_index import ShardedReader, load_sharded
 from videoar_pipelines.training.checkpoints import STATE_FOLDER
 from videoar_pipelines.training.pipeline_parts import SOURCES_NAME, complete_pipeline
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
+from videoar_pipelines.utils.files import complete_or_absent
 
 
 # What `--weights` chooses: where the training scripts keep the tensors of a model.
@@ -39,7 +40,7 @@ SECTIONS = {"averaged": "averages", "raw": "models"}
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    check_is_new(args.output_path)
+    check_is_new("--output_path", args.output_path)
     tensors = open_checkpoint(args.checkpoint_path)
     models = [path.parent.name for path in sorted(args.checkpoint_path.glob("*/config.json"))]
     named = {model: model_tensors(tensors, model, args.weights) for model in models}
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"{args.checkpoint_path} holds no {args.weights} weights. Its models: {', '.join(models)}."
         )
 
-    with complete_folder(args.output_path) as temporary:
+    with complete_or_absent(args.output_path) as temporary:
         for model, names in named.items():
             num_files = convert(tensors, names, args.checkpoint_path / model, temporary / model, args)
             print(f"{model}: {len(names)} {args.weights} tensors in {num_files} file(s), {args.output_path / model}")

@@ -27,7 +27,7 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel, T5TokenizerFas
 from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.moving_shapes.data_set import canonical_caption, caption_for, draw_clip
 from videoar_pipelines.training.components import frequent_words
-from videoar_pipelines.utils.command_line import CommandLineParser, loading, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, loading, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
 
@@ -57,8 +57,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--d_kv", type=int, default=32, help="Width of an attention head.")
     args = parser.parse_args(arguments)
 
-    if args.output_dir.exists():
-        raise ValueError(f"`--output_dir` {args.output_dir} exists: pass a new folder or remove this one.")
+    check_is_new("--output_dir", args.output_dir)
     if args.vocab_size < 160:
         raise ValueError(
             f"`--vocab_size` is {args.vocab_size}: pass at least 160, for ASCII and the words of captions."

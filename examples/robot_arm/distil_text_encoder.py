@@ -26,6 +26,7 @@ from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.training.components import frequent_words, load_text_models
 from videoar_pipelines.utils.command_line import (
     CommandLineParser,
+    check_is_new,
     loading,
     positive_float,
     positive_int,
@@ -55,8 +56,7 @@ def parse_args(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="New folder for tokenizer/ and text_encoder/.")
     args = parser.parse_args(arguments)
-    if args.output_dir.exists():
-        raise ValueError(f"`--output_dir` {args.output_dir} exists: pass a new folder or remove this one.")
+    check_is_new("--output_dir", args.output_dir)
     return args
 
 

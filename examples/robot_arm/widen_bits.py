@@ -14,7 +14,14 @@ from pathlib import Path
 import torch
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransformer3DModel
-from videoar_pipelines.utils.command_line import CommandLineParser, UsageError, loading, positive_int, run_command_line
+from videoar_pipelines.utils.command_line import (
+    CommandLineParser,
+    UsageError,
+    check_is_new,
+    loading,
+    positive_int,
+    run_command_line,
+)
 from videoar_pipelines.utils.files import complete_or_absent
 
 
@@ -73,6 +80,7 @@ def widen_transformer(
 
 
 def main(args):
+    check_is_new("--output_dir", args.output_dir)
     with loading("--pretrained_pipeline", args.pretrained_pipeline):
         pipe = VideoARPipeline.from_pretrained(args.pretrained_pipeline)
     old_channels = pipe.vae.config.latent_channels

@@ -18,6 +18,7 @@ from conversion.convert_i3d_to_safetensors import ConversionError, main
 from tests.evaluation.tiny_i3d import nest, random_i3d_arrays
 from videoar_pipelines.evaluation import weights
 from videoar_pipelines.evaluation.i3d import I3D
+from videoar_pipelines.utils.command_line import UsageError
 
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def test_the_arrays_become_a_safetensors_file_that_the_network_loads(arrays, tmp
     state = network.state_dict()
     assert state.keys() == tensors.keys() and all(torch.equal(state[name], tensors[name]) for name in tensors)
     assert os.listdir(target.parent) == [target.name]
-    with pytest.raises(ConversionError, match="exists already"):
+    with pytest.raises(UsageError, match="`--output_path` .*i3d.safetensors exists already"):
         main(["--checkpoint_path", str(source), "--output_path", str(target)])
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from conversion.convert_infinity_vae_to_videoar import BIT_TENSORS, ConversionError, load_tensors, main, rename
 from videoar_pipelines import AutoencoderVideoAR
 from videoar_pipelines.models.quantization import features_to_maps, flatten_bits, sequence_inputs
+from videoar_pipelines.utils.command_line import UsageError
 
 
 ROOT = Path(__file__).parents[2]
@@ -300,7 +301,7 @@ def test_a_broken_file_gives_its_own_line_and_no_folder(kind, tmp_path):
 
 def test_a_folder_that_exists_is_left_alone(tmp_path):
     (tmp_path / "vae").mkdir()
-    with pytest.raises(ConversionError, match="exists already"):
+    with pytest.raises(UsageError, match="`--output_path` .*vae exists already"):
         convert(public_tensors(), tmp_path)
     assert not any((tmp_path / "vae").iterdir())
 
@@ -335,4 +336,4 @@ def test_the_command_converts_and_fails_with_one_line(tmp_path):
     assert runs[0].returncode == 0, runs[0].stderr
     assert AutoencoderVideoAR.from_pretrained(tmp_path / "vae").config.latent_channels == 6
     assert runs[1].returncode == 2
-    assert runs[1].stderr.endswith(".py: error: `--output_path` vae exists already. Name a new folder.\n")
+    assert runs[1].stderr.endswith(".py: error: `--output_path` vae exists already. Name a new one, or remove it.\n")

@@ -27,6 +27,7 @@ from tests.infinitystar_runs import (
 )
 from tests.tiny_components import make_tiny_tokenizer
 from videoar_pipelines import InfinityStarPipeline, InfinityStarTransformer3DModel
+from videoar_pipelines.utils.command_line import UsageError
 
 
 ROOT = Path(__file__).parents[2]
@@ -267,7 +268,7 @@ def test_files_that_are_not_there_or_something_else_are_refused(tmp_path):
         convert(tmp_path / "converted", "--max_shard_gb", "-1")
     assert not (tmp_path / "converted").exists()
     (tmp_path / "converted").mkdir()
-    with pytest.raises(ConversionError, match="`--output_path` .*converted exists already"):
+    with pytest.raises(UsageError, match="`--output_path` .*converted exists already"):
         convert(tmp_path / "converted")
 
 

@@ -78,7 +78,7 @@ def test_wrong_arguments_are_named_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     from build_text_encoder import parse_args
 
-    with pytest.raises(ValueError, match="exists: pass a new folder"):
+    with pytest.raises(ValueError, match=f"`--output_dir` {tmp_path} exists already"):
         parse_args(["--output_dir", str(tmp_path)])
     with pytest.raises(ValueError, match="`--vocab_size` is 50: pass at least 160"):
         parse_args(["--output_dir", str(tmp_path / "text"), "--vocab_size", "50"])

@@ -85,5 +85,5 @@ def test_a_folder_that_exists_is_not_overwritten(folder):
         "--output_dir",
         folder / "text",
     )
-    with pytest.raises(ValueError, match="`--output_dir` .*text exists: pass a new folder"):
+    with pytest.raises(ValueError, match="`--output_dir` .*text exists already"):
         run_script(DISTIL, *arguments)

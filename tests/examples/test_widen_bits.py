@@ -51,3 +51,18 @@ def test_fewer_bits_are_refused(tmp_path):
     with pytest.raises(UsageError, match=f"`--latent_channels` is {bits}, and a token has {bits} bits already"):
         run_script(SCRIPT, *arguments)
     assert not (tmp_path / "wide").exists()
+
+
+def test_a_folder_that_exists_is_left_alone_before_anything_is_loaded(tmp_path):
+    (tmp_path / "wide").mkdir()
+    arguments = (
+        "--pretrained_pipeline",
+        tmp_path / "absent",
+        "--latent_channels",
+        64,
+        "--output_dir",
+        tmp_path / "wide",
+    )
+    with pytest.raises(UsageError, match="`--output_dir` .*wide exists already"):
+        run_script(SCRIPT, *arguments)
+    assert not any((tmp_path / "wide").iterdir())

@@ -196,6 +196,21 @@ def loading(flag: str, value: str | Path) -> Iterator[None]:
         ) from error
 
 
+def check_is_new(flag: str, path: Path) -> None:
+    """
+    Before any work: where a script writes to has to be free, so that no result takes another one's place.
+
+    Args:
+        flag (`str`): Who named it, such as `"--output_dir"`.
+        path (`Path`): Of a file or folder.
+
+    Raises:
+        `UsageError`: There is one.
+    """
+    if path.exists():
+        raise UsageError(f"`{flag}` {path} exists already. Name a new one, or remove it.")
+
+
 # 4. How an error is shown
 
 
