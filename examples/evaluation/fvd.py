@@ -26,6 +26,7 @@ from videoar_pipelines.evaluation.arguments import (
     make_comparison,
     make_store,
     open_real_clips,
+    refuse_flags,
     write_results,
 )
 from videoar_pipelines.evaluation.clips import describe_dump, open_samples
@@ -39,6 +40,11 @@ from videoar_pipelines.evaluation.scoring import (
 )
 from videoar_pipelines.training.perceptual import PerceptualLoss
 from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+
+
+# Flags for the real clips of plain protocols: those of predictions are the clips that they continue.
+CHOICES_OF_REAL_CLIPS = ("num_real", "split", "windows", "start", "group_column", "file_column", "no_anchors")
+PERCEPTUAL_FLAGS = ("vgg_weights", "lpips_weights")
 
 
 def parse_args(arguments=None):
@@ -92,8 +98,16 @@ def score_given_frames(args, protocol, samples, store, comparison, results):
 
 
 def main(args):
+    protocols = load_protocols(args)
+    are_predictions = [protocol.given_frames > 0 for protocol, _ in protocols]
+    if all(are_predictions):
+        refuse_flags(args, CHOICES_OF_REAL_CLIPS, "predictions are scored against the clips that they continue")
+    if not any(are_predictions):
+        refuse_flags(
+            args, PERCEPTUAL_FLAGS, "LPIPS compares predictions with true frames, and no protocol gives frames"
+        )
     everything = {"run": describe_run(args), "results": {}}
-    for protocol, changes in load_protocols(args):
+    for protocol, changes in protocols:
         results, lines = score(args, protocol)
         results["changed_by_flags"] = changes
         everything["results"][protocol.name] = results

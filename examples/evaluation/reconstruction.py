@@ -27,6 +27,7 @@ from videoar_pipelines.evaluation.arguments import (
     make_comparison,
     make_store,
     open_real_clips,
+    refuse_flags,
     write_results,
 )
 from videoar_pipelines.evaluation.reconstruction import (
@@ -51,7 +52,9 @@ def parse_args(arguments=None):
     parser.add_argument("--no_anchors", action="store_true", help="Leave out frozen and shuffled clips.")
     add_scoring_arguments(parser, default_protocol="any-17")
     add_perceptual_arguments(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    refuse_flags(args, ("num_fake",), "there are no samples")
+    return args
 
 
 def load_tokenizer(checkpoint, device):
@@ -70,7 +73,8 @@ def score(args, protocol):
     sides = (side // vae.spatial_compression_ratio for side in (protocol.clips.height, protocol.clips.width))
     schedule = scheduler.get_scale_schedule(*sides)
     kept_scales = tuple(args.kept_scales or range(1, len(schedule) + 1))
-    reconstruction = Reconstruction(vae, schedule, kept_scales, *load_perceptual(args, PerceptualLoss))
+    perceptual, perceptual_name = load_perceptual(args, PerceptualLoss)
+    reconstruction = Reconstruction(vae, schedule, kept_scales, perceptual, perceptual_name, protocol.clips.round_trip)
 
     clips = open_real_clips(args, args.data, protocol)
     cache = reconstruct_clips(clips, reconstruction, store)

@@ -54,7 +54,7 @@ def parse_args(arguments=None):
 
 def read_settings(path: Path) -> dict:
     """What all samples have in common."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     if not lines:
         raise ValueError(f"`--samples` {str(path)!r} is empty.")
     settings = {key: value for key, value in json.loads(lines[0]).items() if key not in PER_VIDEO}

@@ -23,6 +23,7 @@ from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.data_set import caption_for, draw_clip, render_clips
 from videoar_pipelines.moving_shapes.judge import accuracy, judge
 from videoar_pipelines.utils.command_line import CommandLineParser, device, loading, run_command_line
+from videoar_pipelines.utils.files import complete_or_absent
 
 
 def parse_args(arguments=None):
@@ -118,9 +119,8 @@ def main(args):
         print(f"{name}: {numbers}")
     if args.output_file is not None:
         settings = {key: str(value) for key, value in vars(args).items()}
-        temporary = args.output_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"settings": settings, "results": results}, indent=2))
-        temporary.rename(args.output_file)
+        with complete_or_absent(args.output_file) as temporary:
+            temporary.write_text(json.dumps({"settings": settings, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

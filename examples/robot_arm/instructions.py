@@ -18,13 +18,14 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.data.buckets import Bucket
-from videoar_pipelines.data.clips import ClipSettings, MediaClips
+from videoar_pipelines.data.clips import ClipSettings, MediaClips, UnreadableClipError
 from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.models.quantization import flatten_bits
 from videoar_pipelines.models.text_encoding import encode_text
@@ -112,6 +113,13 @@ def summarise(differences: torch.Tensor, seed: int) -> dict[str, float | list[fl
     }
 
 
+def read_clip(clips: MediaClips, row: int, bucket: Bucket) -> np.ndarray:
+    try:
+        return clips.read(row, 0, bucket)
+    except UnreadableClipError as error:
+        raise UsageError(f"`--data` names {clips.files[row]!r}, which is {error}. Leave its row out.") from error
+
+
 def main(args: argparse.Namespace) -> None:
     pipe = VideoARPipeline.from_pretrained(args.checkpoint)
     config = pipe.transformer.config
@@ -123,10 +131,13 @@ def main(args: argparse.Namespace) -> None:
     rng = random.Random(args.seed)
     wrong = {kind: wrong_instructions(captions, kind, args.num_wrong, rng) for kind in KINDS}
 
+    bucket = Bucket(False, height, width)
+    videos = [read_clip(clips, index, bucket) for index in range(len(captions))]
+
     # Rows of a clip: its own instruction, then the wrong ones, kind by kind
-    taken, bucket = [], Bucket(False, height, width)
-    for index in tqdm(range(len(captions)), unit="clip"):
-        clip = clips.to_training(clips.collate([clips.read(index, 0, bucket)]), bucket, "cpu")
+    taken = []
+    for index, video in enumerate(tqdm(videos, unit="clip")):
+        clip = clips.to_training(clips.collate([video]), bucket, "cpu")
         instructions = [captions[index], *(text for kind in KINDS for text in wrong[kind][index])]
         taken.append(information(pipe, clip, instructions))
     taken = torch.stack(taken)  # (clips, 1 + kinds * wrong, T)

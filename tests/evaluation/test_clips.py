@@ -124,8 +124,35 @@ def test_short_files_are_left_out_and_counted(tmp_path):
     assert len(clips) == 1 and clips.left_out == 1 and clips.files[0].endswith("b.npy")
     with pytest.raises(ValueError, match="1 samples .* have fewer than 5 frames"):
         open_samples(tmp_path, settings())
-    with pytest.raises(ValueError, match="long enough for 6 frames"):
+    with pytest.raises(ValueError, match="a.npy' is too short: 4 frames, but 6 are needed"):
         open_clips(tmp_path, settings(num_frames=6))
+
+
+def test_videos_slower_than_the_protocol_are_left_out_as_in_training(tmp_path):
+    save_video(numbered_frames(20), tmp_path / "slow.mp4", fps=6)
+    with pytest.raises(ValueError, match="slow.mp4' is too slow: 6 frames per second, but 12 are asked for"):
+        open_clips(tmp_path, settings(fps=12))
+    save_video(numbered_frames(20), tmp_path / "video.mp4", fps=12)
+    clips = open_clips(tmp_path, settings(fps=12))
+    assert clips.left_out == 1 and [numbers_of(clip) for clip in clips] == [[0, 1, 2, 3, 4]]
+
+
+def test_arrays_have_no_rate_and_give_their_frames(tmp_path):
+    np.save(tmp_path / "a.npy", numbered_frames(5))
+    assert numbers_of(open_clips(tmp_path, settings(fps=12, start="center"))[0]) == [0, 1, 2, 3, 4]
+
+
+def test_a_window_beyond_the_end_of_a_damaged_video_is_no_second_first_one(tmp_path):
+    frames = np.random.RandomState(0).randint(256, size=(60, 64, 64, 3)).astype(np.uint8)
+    save_video(frames, tmp_path / "a.mkv", fps=10)
+    contents = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(contents[: len(contents) // 2])
+    windows = open_clips(tmp_path, settings(windows="all", size=64))
+    assert len(windows) == 12 and windows[0].shape == (3, 5, 64, 64)
+    with pytest.raises(ValueError, match="a.mkv.* Its header says 60 frames: mend it, or leave it out"):
+        windows[11]
+    one = open_clips(tmp_path, settings(start="center", size=64), seed=0)
+    assert one[0].shape == (3, 5, 64, 64)
 
 
 def test_a_file_of_many_clips_is_a_set(tmp_path):
@@ -134,7 +161,7 @@ def test_a_file_of_many_clips_is_a_set(tmp_path):
     assert len(clips) == 3
     levels = [round((clip[0, 0, 0, 0].item() + 1) * 127.5) for clip in clips]
     assert levels == [0, 1, 2]
-    with pytest.raises(ValueError, match="long enough for 7 frames"):
+    with pytest.raises(ValueError, match="all.npz' is too short: 6 frames, but 7 are needed"):
         open_samples(tmp_path / "all.npz", settings(num_frames=7))
 
 
@@ -176,10 +203,30 @@ def test_manifests_name_recordings_and_splits(tmp_path):
     assert open_clips(manifest, settings(), group_column="source").groups == ("rec1", "rec1", "rec2")
     assert len(open_clips(manifest, settings(), split="train")) == 2
     assert [file[-5:] for file in open_clips(manifest, settings(), split="validation").files] == ["c.npy"]
-    with pytest.raises(ValueError, match="`group_column` has no effect"):
-        open_clips(tmp_path, settings(), group_column="source")
+    for column in ("group_column", "file_column"):
+        with pytest.raises(ValueError, match=f"`{column}` has no effect"):
+            open_clips(tmp_path, settings(), **{column: "source"})
     with pytest.raises(ValueError, match="`split` is 'train', but"):
         open_clips(tmp_path, settings(), split="train")
+
+
+def test_all_rows_of_a_manifest_are_all_and_its_columns_may_have_other_names_and_types(tmp_path):
+    for file in "abcd":
+        np.save(tmp_path / f"{file}.npy", numbered_frames(5))
+    rows = [("a", "train", 17), ("b", "val", 17), ("c", "", 18), ("d", None, 0)]
+    lines = [json.dumps({"path": f"{file}.npy", "split": split, "episode": episode}) for file, split, episode in rows]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(lines))
+    clips = open_clips(manifest, settings(), group_column="episode", file_column="path")
+    assert clips.groups == ("17", "17", "18", "0") and [file[-5] for file in clips.files] == ["a", "b", "c", "d"]
+    manifest.write_text("\n".join([*lines, json.dumps({"path": "a.npy", "episode": " "})]))
+    with pytest.raises(ValueError, match="nothing in the column 'episode' for .*a.npy"):
+        open_clips(manifest, settings(), group_column="episode", file_column="path")
+    with pytest.raises(ValueError, match="no column 'file'"):
+        open_clips(manifest, settings())
+    manifest.write_text(json.dumps({"file": None}))
+    with pytest.raises(ValueError, match="no row that can be used.*no file in the column 'file'"):
+        open_clips(manifest, settings())
 
 
 def test_ucf101_is_read_by_its_lists_and_grouped_by_recording(tmp_path):
@@ -214,9 +261,11 @@ def test_a_dump_is_read_in_the_order_of_its_records(tmp_path):
     for index in range(3):
         np.save(tmp_path / "videos" / f"{index}.npy", numbered_frames(5, offset=index))
         records.append(
-            {"file": f"videos/{index}.npy", "seed": 7 + index, "prompt": f"p{index}", "guidance_scale": 4.0}
+            # A line separator of Unicode is no end of a line of JSON.
+            {"file": f"videos/{index}.npy", "seed": 7 + index, "prompt": f"p\u2028{index}", "guidance_scale": 4.0}
         )
-    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in reversed(records)))
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in reversed(records)]
+    (tmp_path / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
     samples = open_samples(tmp_path, settings())
     assert [file[-5:] for file in samples.files] == ["2.npy", "1.npy", "0.npy"]
     assert describe_dump(tmp_path) == {

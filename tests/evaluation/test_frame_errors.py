@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from videoar_pipelines.evaluation.frame_errors import frame_errors, mean_psnr, psnr
+from videoar_pipelines.evaluation.frame_errors import frame_errors, mean_psnr, psnr, structural_similarity
 
 
 def make_video(seed=0):
@@ -26,6 +26,15 @@ def test_errors_are_per_clip_and_frame():
     assert errors["lpips"][1, 2] == pytest.approx(0.2, rel=1e-5)
     assert errors["squared_error"].sum() == errors["squared_error"][1, 2]
     assert errors["ssim"][0].tolist() == pytest.approx([1] * 4, abs=1e-5)
+
+
+def test_similarity_is_of_levels_from_0_to_1_as_papers_print_it():
+    # Of flat pictures only the term of luminance is left, which depends on where 0 is.
+    for levels in ((0.5, 0.6), (0.1, 0.2), (0.0, 1.0)):
+        video, other = (torch.full((1, 3, 1, 16, 16), 2 * level - 1) for level in levels)
+        expected = (2 * levels[0] * levels[1] + 1e-4) / (levels[0] ** 2 + levels[1] ** 2 + 1e-4)
+        assert structural_similarity(video, other).item() == pytest.approx(expected, rel=1e-4)
+    assert structural_similarity(video, other + 9).item() == pytest.approx(expected, rel=1e-4)  # beyond white is white
 
 
 def test_psnr_of_all_and_of_clips():

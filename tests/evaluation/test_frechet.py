@@ -131,6 +131,25 @@ def test_the_kernel_distance_is_the_formula():
     assert kernel_distance(first, second)[0] == pytest.approx(own[0] + own[1] - 2 * kernels[2].mean(), rel=1e-12)
 
 
+def test_the_kernel_distance_of_pairs_is_the_formula_without_a_clip_and_its_partner():
+    first, second = make_features(23, 5), make_features(23, 5, seed=1)
+    kernels = [(left @ right.T / 5 + 1) ** 3 for left, right in ((first, first), (second, second), (first, second))]
+    own = [(kernel.sum() - np.trace(kernel)) / (23 * 22) for kernel in kernels]
+    assert kernel_distance(first, second, paired=True)[0] == pytest.approx(own[0] + own[1] - 2 * own[2], rel=1e-12)
+
+
+def test_the_kernel_distance_of_pairs_is_unbiased():
+    random, distances = np.random.RandomState(0), []
+    for _ in range(40):
+        shared = random.randn(60, 10)  # both sets are of one distribution, and a clip is like its partner
+        pair = (0.9 * shared + 0.436 * random.randn(60, 10) for _ in range(2))
+        distances.append([kernel_distance(*pair, paired=True)[0]])
+    distances = np.array(distances)
+    assert abs(distances.mean()) < 3 * distances.std() / np.sqrt(40)
+    clips = random.randn(60, 10)
+    assert kernel_distance(clips, clips, paired=True) == pytest.approx((0, 0), abs=1e-12)
+
+
 def test_a_bootstrap_interval_covers_what_other_draws_give():
     random = np.random.RandomState(0)
     pairs = [(random.randn(150, 12), random.randn(150, 12) * 1.3) for _ in range(30)]

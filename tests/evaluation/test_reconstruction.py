@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reconstruction by a tokenizer, measured clip by clip and kept."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,12 @@ def test_scores_are_those_of_the_decoded_clips(clips, vae, tmp_path):
             features = [FeatureStatistics.of(store.extractor(part)["logits"]) for part in (video, decoded)]
             assert own["fvd"]["value"] == pytest.approx(frechet_distance(*features), rel=1e-3)
             assert own["num_clips"] == [6, 6] and -1 <= own["ssim"] <= 1
+
+    floats = dataclasses.replace(reconstruction, kept_scales=(2,), round_trip="none")
+    with torch.inference_mode():
+        decoded = vae.decode(vae.bits_to_latents(bits[:2], SCHEDULE)).sample.clamp(-1, 1)
+    errors = reconstruct_clips(clips, floats, store).table()["scales_2/squared_error"]
+    torch.testing.assert_close(errors, (video - decoded).square().mean(dim=(1, 3, 4)) / 4, rtol=1e-4, atol=1e-7)
 
     anchors = score_anchors(clips, store, COMPARISON)
     frozen = video[:, :, :1].expand_as(video)

@@ -4,6 +4,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.evaluation.tiny_i3d import TinyExtractorNetwork
 from videoar_pipelines.evaluation.clips import open_clips, open_samples
@@ -71,6 +72,12 @@ def test_the_floor_lies_below_the_anchors_and_the_samples(results):
     assert abs(floor["fvd_infinity"]["value"]) < floor["fvd"]["value"]
     assert floor["fvd"]["value"] < results["samples"]["at_floor"]["fvd"]["value"]
     assert results["samples"]["at_floor"]["num_clips"] == [40, 40]
+
+
+def test_a_line_through_subsets_smaller_than_the_dimensions_is_too_high_and_says_so():
+    for num_clips, too_few in ((40, True), (60, False)):  # of 24 dimensions; the smallest subsets are half as large
+        features = [torch.randn(num_clips, 24, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+        assert COMPARISON.at_infinity(*({"logits": table} for table in features))["too_few"] is too_few
 
 
 def test_motion_tells_frozen_clips_from_moving_ones(results):

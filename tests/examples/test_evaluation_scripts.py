@@ -154,6 +154,21 @@ def test_a_tokenizer_is_scored_by_number_of_scales(folder, tmp_path, capsys):
     assert "2 scale(s) kept" in capsys.readouterr().out
 
 
+def test_flags_that_would_have_no_effect_are_refused(folder, tmp_path):
+    protocol = write_prediction_protocol(tmp_path / "mine.yaml")
+    predictions = ["--samples", tmp_path, "--protocols", protocol]
+    for arguments, flag in (
+        ([*predictions, "--num_real", 4], "num_real"),
+        ([*predictions, "--no_anchors"], "no_anchors"),
+        (["--real", folder / "real", "--vgg_weights", "vgg.pth"], "vgg_weights"),
+    ):
+        with pytest.raises(ValueError, match=f"`--{flag}` has no effect, since "):
+            run_script(FVD, *common(folder, *arguments))
+    with pytest.raises(ValueError, match="`--num_fake` has no effect, since there are no samples"):
+        arguments = ["--checkpoint", folder / "checkpoint", "--data", folder / "real", "--num_fake", 4]
+        run_script(RECONSTRUCTION, *common(folder, *arguments))
+
+
 def test_what_is_missing_is_said(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_script(FVD, "--protocols", "any-17")

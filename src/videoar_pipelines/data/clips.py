@@ -84,6 +84,36 @@ class ClipDataSet(Protocol):
         ...
 
 
+def room_for_clip(
+    num_source_frames: int, source_fps: float | None, num_frames: int, fps: float | None = None, frame_stride: int = 1
+) -> tuple[float, float]:
+    """
+    How far apart the frames of a clip are in its video, and the last place at which it can begin, both in frames of the video.
+
+    Args:
+        num_source_frames (`int`): Frames of the video.
+        source_fps (`float`, *optional*): Frames per second of the video; frames without a rate are taken by the stride.
+        num_frames (`int`): Of the clip.
+        fps, frame_stride: See [`ClipSettings`].
+
+    Raises:
+        [`UnreadableClipError`]: The video is too short, or has fewer frames per second than are asked for.
+    """
+    fps = fps if source_fps is not None else None
+    if fps is not None and source_fps < fps * (1 - _RATE_TOLERANCE):
+        raise UnreadableClipError(f"too slow: {source_fps:.4g} frames per second, but {fps:g} are asked for (`fps`)")
+    step = frame_stride if fps is None else source_fps / fps
+    # The last moment takes the frame nearest to it, so it may come half a frame after the last one.
+    latest = num_source_frames - 0.5 - (num_frames - 1) * step
+    if latest < 0:
+        source_rate = f" at {source_fps:.4g} frames per second" if source_fps is not None else ""
+        rate = f"at {fps} frames per second" if fps is not None else f"with stride {frame_stride}"
+        raise UnreadableClipError(
+            f"too short: {num_source_frames} frames{source_rate}, but {num_frames} are needed {rate}"
+        )
+    return step, latest
+
+
 @dataclass(frozen=True)
 class ClipSettings:
     """
@@ -143,19 +173,8 @@ class ClipSettings:
         Raises:
             [`UnreadableClipError`]: The video is too short, or has fewer frames per second than are asked for.
         """
-        if self.fps is not None and source_fps < self.fps * (1 - _RATE_TOLERANCE):
-            raise UnreadableClipError(
-                f"too slow: {source_fps:.4g} frames per second, but {self.fps:g} are asked for (`fps`)"
-            )
-        step = self.frame_stride if self.fps is None else source_fps / self.fps
-        # The last moment takes the frame nearest to it, so it may come half a frame after the last one.
-        latest = int(num_source_frames - 0.5 - (self.num_frames - 1) * step)
-        if num_source_frames - 0.5 < (self.num_frames - 1) * step:
-            rate = f"at {self.fps} frames per second" if self.fps is not None else f"with stride {self.frame_stride}"
-            raise UnreadableClipError(
-                f"too short: {num_source_frames} frames at {source_fps:.4g} frames per second, but {self.num_frames} are"
-                f" needed {rate}"
-            )
+        _, latest = room_for_clip(num_source_frames, source_fps, self.num_frames, self.fps, self.frame_stride)
+        latest = int(latest)
         if self.clip_start == "center":
             return latest // 2
         return int(random_state(self.seed, "start", row, draw).randint(latest + 1))

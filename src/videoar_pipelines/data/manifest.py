@@ -117,7 +117,7 @@ def read_manifest(
     path: str,
     file_column: str = "file",
     caption_column: str = "caption",
-    split: str = "train",
+    split: str | None = "train",
     condition_columns: Sequence[str] = (),
     needs_captions: bool = True,
     holds_out: bool = False,
@@ -132,7 +132,7 @@ def read_manifest(
         path (`str`): A `.csv`, `.jsonl` or `.parquet` file, path or URL.
         file_column (`str`, defaults to `"file"`): Column of the files: absolute, URLs, or relative to the manifest's folder.
         caption_column (`str`, defaults to `"caption"`): Column of the captions.
-        split (`str`, defaults to `"train"`): Which rows of a manifest with a `split` column to take.
+        split (`str`, *optional*, defaults to `"train"`): Which rows of a manifest with a `split` column to take; all if `None`.
         condition_columns (`Sequence[str]`, defaults to none):
             Columns of frame conditions: for every latent frame of the clip a number (a label) or a list of numbers, all of one
             length. In CSV the cell holds them as JSON, `[[0.5, 1], [0.2, 0]]`.
@@ -150,12 +150,7 @@ def read_manifest(
     Raises:
         `ValueError`: A column is missing, no row is left, or a Parquet file is given without pyarrow.
     """
-    suffix = os.path.splitext(path.partition("::")[0])[1].lower()
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if suffix not in readers:
-        raise ValueError(f"The manifest {path!r} must be one of {', '.join(MANIFEST_SUFFIXES)}.")
-    columns, rows = readers[suffix](path)
-
+    columns, rows = _read_rows(path)
     flags_and_columns = [("file_column", file_column)]
     flags_and_columns += [("caption_column", caption_column)] if needs_captions else []
     flags_and_columns += [("condition_columns", column) for column in condition_columns]
@@ -164,8 +159,10 @@ def read_manifest(
             raise ValueError(
                 f"The manifest {path!r} has no column {column!r} (`{flag}`), only {', '.join(sorted(columns))}."
             )
-    if "split" in columns:
-        rows = [(line, row) for line, row in rows if isinstance(row, str) or row.get("split") == split]
+    if split is None:
+        pass
+    elif "split" in columns:
+        rows = _rows_with_split(rows, split)
     elif holds_out and split != "test":
         rows = _rows_of_split(rows, file_column, split, path)
     elif split != "train":
@@ -173,7 +170,9 @@ def read_manifest(
             f"The manifest {path!r} has no column 'split' to find its {split!r} rows by: add one, or ask for the split 'train'."
         )
     if not rows:
-        raise ValueError(f"The manifest {path!r} has no rows" + (f" of the split {split!r}." if columns else "."))
+        raise ValueError(
+            f"The manifest {path!r} has no rows" + (f" of the split {split!r}." if columns and split else ".")
+        )
 
     folder, files, captions, sizes, unusable = parent_of(path), [], [], [], {}
     conditions = {}
@@ -203,6 +202,22 @@ def read_manifest(
     return table
 
 
+def read_column(path: str, column: str, split: str | None = "train") -> list[Any]:
+    """
+    What a column holds, whatever its type, for every row of the table that [`read_manifest`] gives for that split; `None` where
+    there is nothing.
+
+    Raises:
+        `ValueError`: There is no such column.
+    """
+    columns, rows = _read_rows(path)
+    if column not in columns:
+        raise ValueError(f"The manifest {path!r} has no column {column!r}, only {', '.join(sorted(columns))}.")
+    if split is not None and "split" in columns:
+        rows = _rows_with_split(rows, split)
+    return [None if isinstance(row, str) else row.get(column) for _, row in rows]
+
+
 def make_media_table(
     files: list[str], captions: list[str], sizes: np.ndarray | None = None, unusable: dict[int, str] | None = None
 ) -> MediaTable:
@@ -218,6 +233,18 @@ def make_media_table(
 
 # A row is a dictionary, or a string that says why the line could not be read. It comes with its line number.
 Rows = list[tuple[int, dict[str, Any] | str]]
+
+
+def _read_rows(path: str) -> tuple[set[str], Rows]:
+    suffix = os.path.splitext(path.partition("::")[0])[1].lower()
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if suffix not in readers:
+        raise ValueError(f"The manifest {path!r} must be one of {', '.join(MANIFEST_SUFFIXES)}.")
+    return readers[suffix](path)
+
+
+def _rows_with_split(rows: Rows, split: str) -> Rows:
+    return [(line, row) for line, row in rows if isinstance(row, str) or row.get("split") == split]
 
 
 def _read_lines(path: str) -> Iterator[str]:

@@ -5,7 +5,7 @@
 import argparse
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser, default_protocol: str
     for name in ("windows", "start", "split", "features"):
         group.add_argument(f"--{name}", help="Instead of the protocol's.")
     group.add_argument("--group_column", help="Column of a manifest that names the recording of each file.")
+    group.add_argument("--file_column", help="Column of a manifest that names the files (default: file).")
 
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=int, default=0, help="Of the draw of clips, random starts and resampling.")
@@ -76,6 +77,18 @@ def load_protocols(args: argparse.Namespace) -> list[tuple[Protocol, dict[str, A
     return loaded
 
 
+def refuse_flags(args: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """
+    What is given in vain is an error.
+
+    Raises:
+        `ValueError`: One of these flags is given.
+    """
+    for name in names:
+        if getattr(args, name) not in (None, False):
+            raise ValueError(f"`--{name}` has no effect, since {reason}: leave it out.")
+
+
 def make_store(args: argparse.Namespace, protocol: Protocol) -> FeatureStore:
     state = PartialState()
     return FeatureStore(
@@ -95,7 +108,13 @@ def make_comparison(args: argparse.Namespace, protocol: Protocol) -> Comparison:
 
 def open_real_clips(args: argparse.Namespace, path: Path, protocol: Protocol) -> ClipSet:
     return open_clips(
-        path, protocol.real_clips, protocol.split, protocol.num_real, args.seed, group_column=args.group_column
+        path,
+        protocol.real_clips,
+        protocol.split,
+        protocol.num_real,
+        args.seed,
+        group_column=args.group_column,
+        file_column=args.file_column,
     )
 
 

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_manifest
-from ..data.sources import SPLITS
+from ..data.clips import UnreadableClipError, room_for_clip
+from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_column, read_manifest
 from ..data.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
 from ..utils.video_io import CENTRE, VideoReader, VideoWriter
 from .protocols import ClipProtocol
@@ -143,7 +143,7 @@ class ClipSet:
         settings ([`ClipProtocol`]): How clips are cut and resized.
         groups (`tuple[str, ...]`): What every clip was cut from: its recording if the manifest tells it, else its file.
         alteration (`str`, defaults to `"none"`), moving_frames (`int`, defaults to 1): See [`alter`].
-        left_out (`int`, defaults to 0): Files that are too short for a clip.
+        left_out (`int`, defaults to 0): Files that are too short or too slow for a clip.
     """
 
     files: tuple[str, ...]
@@ -222,6 +222,7 @@ def open_clips(
     num_clips: int | None = None,
     seed: int = 0,
     group_column: str | None = None,
+    file_column: str | None = None,
 ) -> ClipSet:
     """
     The clips of a data set.
@@ -233,14 +234,15 @@ def open_clips(
         num_clips (`int`, *optional*): So many, drawn by the seed; all if not given.
         seed (`int`, defaults to 0): Of the draw and of random starts.
         group_column (`str`, *optional*): Column of a manifest that names the recording a file is of; of a path, its folder.
+        file_column (`str`, *optional*): Column of a manifest that names the files, `"file"` if not given.
 
     Raises:
-        `ValueError`: There is nothing to read, too little, or `group_column` has no effect.
+        `ValueError`: There is nothing to read, too little, or a column is named that has no effect or holds nothing.
     """
-    files, groups = list_files(path, split, group_column)
-    clips, too_short = _cut(files, settings, seed)
+    files, groups = list_files(path, split, group_column, file_column)
+    clips, problems = _cut(files, settings, seed)
     if not clips:
-        raise ValueError(f"No file of {str(path)!r} is long enough for {settings.num_frames} frames.")
+        raise ValueError(f"No file of {str(path)!r} can be used; {files[0]!r} is {problems[0]}.")
     rows = range(len(clips))
     if num_clips is not None:
         if num_clips > len(clips):
@@ -254,7 +256,7 @@ def open_clips(
         starts=tuple(start for _, start in chosen),
         settings=settings,
         groups=tuple(groups[row] for row, _ in chosen),
-        left_out=too_short,
+        left_out=len(problems),
     )
 
 
@@ -284,14 +286,16 @@ def open_samples(path: str | Path, settings: ClipProtocol, num_clips: int | None
     return samples.select(range(len(samples) if num_clips is None else num_clips))
 
 
-def list_files(path: str | Path, split: str = "all", group_column: str | None = None) -> tuple[list[str], list[str]]:
+def list_files(
+    path: str | Path, split: str = "all", group_column: str | None = None, file_column: str | None = None
+) -> tuple[list[str], list[str]]:
     """Files and groups of whatever `path` is, in a fixed order."""
     path = Path(path)
-    is_manifest = path.name.endswith(MANIFEST_SUFFIXES)
-    if group_column is not None and not is_manifest:
-        raise ValueError(f"`group_column` has no effect on {str(path)!r}, which is no manifest: leave it out.")
-    if is_manifest:
-        return _list_manifest(str(path), split, group_column)
+    if path.name.endswith(MANIFEST_SUFFIXES):
+        return _list_manifest(str(path), split, group_column, file_column or "file")
+    for name, column in (("group_column", group_column), ("file_column", file_column)):
+        if column is not None:
+            raise ValueError(f"`{name}` has no effect on {str(path)!r}, which is no manifest: leave it out.")
     if (path / UCF101_LISTS_FOLDER).is_dir():
         splits = ("train", "validation") if split == "all" else (split,)
         files = [file for name in splits for file in read_ucf101(str(path), name).files]
@@ -302,7 +306,7 @@ def list_files(path: str | Path, split: str = "all", group_column: str | None = 
     if path.is_file():
         return [str(path)], [str(path)]
     if (path / RECORDS_NAME).is_file():
-        lines = (path / RECORDS_NAME).read_text(encoding="utf-8").splitlines()
+        lines = (path / RECORDS_NAME).read_text(encoding="utf-8").split("\n")
         files = [str(path / json.loads(line)["file"]) for line in lines if line.strip()]
         absent = [file for file in files if not os.path.exists(file)]
         if absent:
@@ -317,48 +321,47 @@ def list_files(path: str | Path, split: str = "all", group_column: str | None = 
     return files, files
 
 
-def _list_manifest(path: str, split: str, group_column: str | None) -> tuple[list[str], list[str]]:
-    splits, problems, files, groups = SPLITS if split == "all" else (split,), [], [], []
-    for name in splits:
-        try:
-            # The column of files stands in for that of captions, which nobody needs here.
-            table = read_manifest(path, caption_column="file", split=name)
-            names = (
-                read_manifest(path, caption_column=group_column, split=name).captions if group_column else table.files
-            )
-        except ValueError as error:  # no such split: of a manifest without that column, "train" has every row
-            problems.append(error)
-            continue
-        rows = [row for row in range(len(table)) if row not in table.unusable]
-        files += [table.files[row] for row in rows]
-        # Where the column holds paths, the folder is the recording.
-        groups += [parent_of(names[row]) or names[row] if group_column else names[row] for row in rows]
+def _list_manifest(path: str, split: str, group_column: str | None, file_column: str) -> tuple[list[str], list[str]]:
+    rows_of = None if split == "all" else split
+    table = read_manifest(path, file_column=file_column, split=rows_of, needs_captions=False)
+    rows = [row for row in range(len(table)) if row not in table.unusable]
+    files = [table.files[row] for row in rows]
     if not files:
-        raise problems[0]
+        raise ValueError(
+            f"The manifest {path!r} has no row that can be used; {table.files[0]!r}: {table.unusable[0]}."
+        )
+    if group_column is None:
+        return files, files
+    names = read_column(path, group_column, rows_of)
+    groups = []
+    for row, file in zip(rows, files):
+        name = "" if names[row] is None else str(names[row]).strip()
+        if not name:
+            raise ValueError(
+                f"The manifest {path!r} has nothing in the column {group_column!r} for {file!r}: fill it in."
+            )
+        groups.append(parent_of(name) or name)  # where the column holds paths, the folder is the recording
     return files, groups
 
 
-def _cut(files: Sequence[str], settings: ClipProtocol, seed: int) -> tuple[list[tuple[int, int]], int]:
-    """The clips as rows of `files` and first frames, and the number of files that are too short for one."""
+def _cut(files: Sequence[str], settings: ClipProtocol, seed: int) -> tuple[list[tuple[int, int]], list[str]]:
+    """The clips as rows of `files` and first frames, and why the other files are of no use."""
     with ThreadPoolExecutor(_PROBING_THREADS) as threads:
         lengths = list(threads.map(_probe, files))
-    clips, too_short = [], 0
+    clips, problems = [], []
     for row, (count, fps, num_clips) in enumerate(lengths):
-        if num_clips is not None:  # an array of clips, which have no rate
-            is_long_enough = count > (settings.num_frames - 1) * settings.frame_stride
-            clips += [(row, index) for index in range(num_clips)] if is_long_enough else []
-            too_short += not is_long_enough
+        try:
+            step, latest = room_for_clip(count, fps, settings.num_frames, settings.fps, settings.frame_stride)
+        except UnreadableClipError as error:
+            problems.append(str(error))
             continue
-        step = settings.frame_stride if settings.fps is None else fps / settings.fps
-        # The last moment takes the frame nearest to it, so it may lie half a frame after the last one.
-        latest = count - 0.5 - (settings.num_frames - 1) * step
-        if latest < 0:
-            too_short += 1
+        if num_clips is not None:
+            clips += [(row, index) for index in range(num_clips)]
         elif settings.windows == "all":
             clips += [(row, int(start)) for start in np.arange(0, latest + 1e-9, settings.num_frames * step)]
         else:
             clips.append((row, _start(settings.start, int(latest), seed, row)))
-    return clips, too_short
+    return clips, problems
 
 
 def _start(kind: str, latest: int, seed: int, row: int) -> int:
@@ -367,11 +370,11 @@ def _start(kind: str, latest: int, seed: int, row: int) -> int:
     return latest // 2 if kind == "center" else 0
 
 
-def _probe(file: str) -> tuple[int, float, int | None]:
-    """Frames and frames per second of a file; of an array with many clips, how many."""
+def _probe(file: str) -> tuple[int, float | None, int | None]:
+    """Frames and frames per second of a file; an array has no rate, and one of many clips has their number."""
     if file.lower().endswith(ARRAY_SUFFIXES):
         array = _open_array(file)
-        return (array.shape[0], 1.0, None) if array.ndim == 4 else (array.shape[1], 1.0, array.shape[0])
+        return (array.shape[0], None, None) if array.ndim == 4 else (array.shape[1], None, array.shape[0])
     with VideoReader(file, num_threads=1) as reader:
         return reader.num_frames, reader.fps, None
 
@@ -394,11 +397,13 @@ def _read_frames(file: str, start: int, settings: ClipProtocol) -> np.ndarray:
             sampling = {"fps": settings.fps, "frame_stride": settings.frame_stride}
             try:
                 return reader.read(settings.num_frames, start_frame=start, **sampling)
-            except ValueError:
-                if start == 0:
-                    raise
+            except ValueError as error:
                 # Headers may claim more frames than there are: a video is too short only if its beginning is.
-                return reader.read(settings.num_frames, **sampling)
+                if settings.windows == "one" and start > 0:
+                    return reader.read(settings.num_frames, **sampling)
+                raise ValueError(
+                    f"{error} Its header says {reader.num_frames} frames: mend it, or leave it out."
+                ) from error
     array = _open_array(file)
     frames = array[start] if array.ndim == 5 else array[start:]
     frames = frames[:: settings.frame_stride][: settings.num_frames]
@@ -424,7 +429,7 @@ def describe_dump(path: str | Path) -> dict[str, Any]:
     file = Path(path) / RECORDS_NAME
     if not file.is_file():
         return {}
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     summary = {}
     for key in {key: None for line in lines for key in line}:
         values = [line.get(key) for line in lines]

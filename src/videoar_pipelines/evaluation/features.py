@@ -33,7 +33,7 @@ from .weights import I3D_DIGEST, find_i3d_weights, sha256_of_file
 
 
 CHUNK_SIZE = 32  # clips that a run loses at most when it is killed
-CACHE_FORMAT = 1  # to be raised when the code computes other numbers from the same clips
+CACHE_FORMAT = 2  # to be raised when the code computes other numbers from the same clips
 
 
 class FeatureExtractor:

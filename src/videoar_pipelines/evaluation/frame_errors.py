@@ -21,6 +21,20 @@ def squared_errors(video: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (video - other).square().mean(dim=(1, 3, 4)) / 4
 
 
+def structural_similarity(video: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """
+    SSIM of every frame of videos `(B, 3, F, H, W)` in [-1, 1]: `(B, F)`. As papers print it, of levels in [0, 1], where dark
+    means near 0; windows of 11 pixels (Gaussian, sigma 1.5), averaged over the channels (Wang et al., 2004).
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    levels = [
+        (clip.clamp(-1, 1) + 1).div(2).transpose(1, 2).flatten(0, 1) for clip in (other, video)
+    ]  # (B * F, 3, H, W)
+    ssim = structural_similarity_index_measure(*levels, reduction="none", data_range=1.0)
+    return ssim.reshape(video.shape[0], video.shape[2])
+
+
 @torch.no_grad()
 def frame_errors(
     video: torch.Tensor, other: torch.Tensor, perceptual: PerceptualDistance | None = None
@@ -35,19 +49,13 @@ def frame_errors(
         `dict[str, torch.Tensor]`: `squared_error` in units of the range 0 to 1, `ssim`, and `lpips` if asked for, of shape
         `(B, F)` each, float32 on the CPU.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     video, other = video.float(), other.float()
-    shape = video.shape[0], video.shape[2]
-    frames, other_frames = (clip.transpose(1, 2).flatten(0, 1) for clip in (video, other))  # (B * F, 3, H, W)
-    ssim = structural_similarity_index_measure(other_frames, frames, reduction="none", data_range=(-1.0, 1.0))
-    errors = {
-        "squared_error": squared_errors(video, other),
-        "ssim": ssim.reshape(shape),
-    }
+    errors = {"squared_error": squared_errors(video, other), "ssim": structural_similarity(video, other)}
     if perceptual is not None:
-        pairs = zip(frames[:, None].transpose(1, 2), other_frames[:, None].transpose(1, 2))  # each (3, 1, H, W)
-        errors["lpips"] = torch.stack([perceptual(true[None], made[None]) for true, made in pairs]).reshape(shape)
+        shape = video.shape[0], video.shape[2]
+        frames, other_frames = (clip.transpose(1, 2).flatten(0, 1)[:, :, None] for clip in (video, other))
+        pairs = zip(frames.split(1), other_frames.split(1))  # each (1, 3, 1, H, W)
+        errors["lpips"] = torch.stack([perceptual(true, made) for true, made in pairs]).reshape(shape)
     return {name: values.float().cpu() for name, values in errors.items()}
 
 

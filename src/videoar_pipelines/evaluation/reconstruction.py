@@ -35,6 +35,7 @@ class Reconstruction:
         kept_scales (`tuple[int, ...]`): Numbers of scales to decode from, each from 1 to `K`.
         perceptual (`Callable`, *optional*): LPIPS of two videos; see [`frame_errors`].
         perceptual_name (`str`, *optional*): Names it and its weights, for results and caches.
+        round_trip (`str`, defaults to `"uint8"`): What reconstructions go through, as samples do; see [`ClipProtocol`].
     """
 
     vae: AutoencoderVideoAR
@@ -42,6 +43,7 @@ class Reconstruction:
     kept_scales: tuple[int, ...]
     perceptual: PerceptualDistance | None = None
     perceptual_name: str | None = None
+    round_trip: str = "uint8"
 
     def __post_init__(self):
         num_scales = len(self.scale_schedule)
@@ -55,6 +57,7 @@ class Reconstruction:
             "scale_schedule": [list(grid) for grid in self.scale_schedule],
             "kept_scales": list(self.kept_scales),
             "perceptual": self.perceptual_name,
+            "round_trip": self.round_trip,
         }
 
     @torch.inference_mode()
@@ -84,19 +87,17 @@ def reconstruct_clips(clips: ClipSet, reconstruction: Reconstruction, store: Fea
         for chunk, batches in read_chunks(clips, cache, store):
             parts = []
             for batch in batches:
-                parts.append(_measure(batch, clips.settings.round_trip, reconstruction, store))
+                parts.append(_measure(batch, reconstruction, store))
                 bar.update(len(batch))
             cache.write(chunk, {key: torch.cat([part[key] for part in parts]) for key in parts[0]})
     wait_for_all()
     return cache
 
 
-def _measure(
-    video: torch.Tensor, round_trip: str, reconstruction: Reconstruction, store: FeatureStore
-) -> dict[str, torch.Tensor]:
+def _measure(video: torch.Tensor, reconstruction: Reconstruction, store: FeatureStore) -> dict[str, torch.Tensor]:
     measures = store.extractor(video) | measure_motion(video)
     for kept, decoded in reconstruction.decode_kept(video).items():
-        decoded = torch.stack([pass_through(clip, round_trip) for clip in decoded])
+        decoded = torch.stack([pass_through(clip, reconstruction.round_trip) for clip in decoded])
         errors = frame_errors(video, decoded, reconstruction.perceptual)
         own = store.extractor(decoded) | measure_motion(decoded) | errors
         measures |= {f"scales_{kept}/{name}": values for name, values in own.items()}

@@ -57,15 +57,15 @@ class Comparison:
         left, right = first[self.features], second[self.features]
         options = {"num_resamples": self.num_resamples, "seed": self.seed, "paired": paired}
         fvd = bootstrap_frechet(left, right, first_groups, second_groups, **options)
-        kvd, error = kernel_distance(left, right)
+        kvd, error = kernel_distance(left, right, paired=paired)
         return {"num_clips": [len(left), len(right)], "fvd": dataclasses.asdict(fvd), "kvd": [kvd, error]}
 
     def at_infinity(self, first: Table, second: Table) -> dict[str, float | bool] | None:
-        """FVD for infinitely many clips, `too_few` if that is still too high, or `None` where nothing can be told."""
+        """FVD for infinitely many clips, `too_few` if that may still be too high, or `None` where nothing can be told."""
         left, right = first[self.features], second[self.features]
         if min(len(left), len(right)) * SMALLEST_SHARE < SMALLEST_SUBSET:
             return None
-        too_few = min(len(left), len(right)) <= left.shape[1]
+        too_few = min(len(left), len(right)) * SMALLEST_SHARE <= left.shape[1]  # of the smallest subsets already
         return dataclasses.asdict(frechet_at_infinity(left, right, seed=self.seed)) | {"too_few": too_few}
 
 
@@ -191,7 +191,11 @@ def describe_distance(scores: dict[str, Any]) -> str:
 def _at_infinity(fields: dict[str, float | bool] | None) -> str:
     if fields is None:
         return "too few clips to tell"
-    note = " (too high: fewer clips than the features have dimensions)" if fields["too_few"] else ""
+    note = (
+        " (perhaps too high: half of the clips are fewer than the dimensions of the features)"
+        if fields["too_few"]
+        else ""
+    )
     return f"{_interval({name: fields[name] for name in ('value', 'low', 'high')})}{note}"
 
 

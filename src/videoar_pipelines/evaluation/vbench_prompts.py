@@ -143,7 +143,9 @@ def _read_json(file: Path) -> Entries:
 
 
 def _read_jsonl(file: Path) -> Entries:
-    return _parse_rows([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line], file)
+    return _parse_rows(
+        [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()], file
+    )
 
 
 def _read_parquet(file: Path) -> Entries:

@@ -190,7 +190,8 @@ class SampleFolder:
         records = json.loads(json.dumps(records))  # tuples become lists, as in the file
         present = []
         if path.exists() and any((self.folder / "videos").iterdir()):
-            present = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            # Not `splitlines`: a prompt may hold U+2028, which ends a line for it and not for JSON.
+            present = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         for number, (old, new) in enumerate(zip(present, records), start=1):
             differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if differing:

@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..evaluation.frame_errors import structural_similarity
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import ScaleSchedule
 
@@ -95,16 +96,10 @@ def quality_by_scales(video: torch.Tensor, reconstructions: list[torch.Tensor]) 
     Returns:
         `dict[str, float]`: `psnr/scales_n` in decibel and `ssim/scales_n`, SSIM per frame.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    frames = video.float().transpose(1, 2).flatten(0, 1)
-    quality = {}
+    video, quality = video.float(), {}
     for count, reconstruction in enumerate(reconstructions, start=1):
-        decoded = reconstruction.transpose(1, 2).flatten(0, 1)
-        quality[f"psnr/scales_{count}"] = peak_signal_to_noise_ratio(frames, decoded)
-        quality[f"ssim/scales_{count}"] = structural_similarity_index_measure(
-            decoded, frames, data_range=(-1.0, 1.0)
-        ).item()
+        quality[f"psnr/scales_{count}"] = peak_signal_to_noise_ratio(video, reconstruction)
+        quality[f"ssim/scales_{count}"] = structural_similarity(video, reconstruction).mean().item()
     return quality
 
 
