@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from videoar_pipelines.training.checkpoint_index import ShardedReader, load_sharded
 from videoar_pipelines.training.checkpoints import STATE_FOLDER
-from videoar_pipelines.training.pipeline_parts import SOURCES_NAME, complete_pipeline
+from videoar_pipelines.training.pipeline_parts import SOURCES_NAME, complete_pipeline, load_frozen_weights
 from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
@@ -50,17 +50,22 @@ def main(arguments: list[str] | None = None) -> None:
             f"{args.checkpoint_path} holds no {args.weights} weights. Its models: {', '.join(models)}."
         )
 
+    frozen = load_frozen_weights(args.checkpoint_path, named["vae"], args.vae) if "vae" in named else {}
+
     with complete_or_absent(args.output_path) as temporary:
         for model, names in named.items():
-            num_files = convert(tensors, names, args.checkpoint_path / model, temporary / model, args)
-            print(f"{model}: {len(names)} {args.weights} tensors in {num_files} file(s), {args.output_path / model}")
+            others = frozen if model == "vae" else {}
+            num_files = convert(tensors, names, others, args.checkpoint_path / model, temporary / model, args)
+            untrained = f" and {len(others)} that were not trained" if others else ""
+            print(
+                f"{model}: {len(names)} {args.weights} tensors{untrained} in {num_files} file(s), {args.output_path / model}"
+            )
         if (args.checkpoint_path / SOURCES_NAME).is_file():
             complete_pipeline(args.checkpoint_path, temporary, {"vae": args.vae, "text_encoder": args.text_encoder})
             print(f"The pipeline is complete: VideoARPipeline.from_pretrained({str(args.output_path)!r})")
-        elif args.vae is not None or args.text_encoder is not None:
+        elif (args.vae is not None and not frozen) or args.text_encoder is not None:
             raise ConversionError(
-                f"`--vae` and `--text_encoder` are for checkpoints of train_text_to_video.py, {args.checkpoint_path} is none:"
-                " leave them out."
+                f"`--vae` and `--text_encoder` are for what a checkpoint lacks, {args.checkpoint_path} lacks nothing: leave them out."
             )
         write_card(args, temporary)
 
@@ -74,7 +79,9 @@ def parse_args(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--max_shard_size", default="5GB", help="Of a safetensors file; memory needs little more.")
     parser.add_argument(
-        "--vae", help="Folder or Hub id of the tokenizer, if it is no longer where training took it from."
+        "--vae",
+        help="Folder or Hub id of the tokenizer, or of the one that a decoder was trained of, if it is no longer where training took"
+        " it from.",
     )
     parser.add_argument("--text_encoder", help="The same for the text encoder.")
     return parser.parse_args(arguments)
@@ -105,11 +112,12 @@ def model_tensors(tensors: dict[str, TensorStorageMetadata], model: str, weights
 def convert(
     tensors: dict[str, TensorStorageMetadata],
     names: dict[str, str],
+    others: dict[str, torch.Tensor],
     source: Path,
     target: Path,
     args: argparse.Namespace,
 ) -> int:
-    """Writes one model; the number of files."""
+    """Writes one model, of a checkpoint's tensors and others; the number of files."""
     target.mkdir(parents=True)
     for file in source.iterdir():
         shutil.copy(file, target / file.name)
@@ -119,12 +127,14 @@ def convert(
         name: torch.empty(tensors[stored].size, dtype=tensors[stored].properties.dtype, device="meta")
         for name, stored in names.items()
     }
+    outlines |= {name: tensor.to("meta") for name, tensor in others.items()}
     split = split_torch_state_dict_into_shards(
         outlines, filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=args.max_shard_size
     )
     for filename, members in split.filename_to_tensors.items():
-        shard = {name: torch.empty_like(outlines[name], device="cpu") for name in members}
+        shard = {name: torch.empty_like(outlines[name], device="cpu") for name in members if name in names}
         load_sharded({names[name]: tensor for name, tensor in shard.items()}, source.parent / STATE_FOLDER)
+        shard |= {name: others[name].contiguous() for name in members if name in others}
         save_file(shard, target / filename, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}

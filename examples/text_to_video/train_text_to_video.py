@@ -176,7 +176,7 @@ def parse_args(arguments=None):
         raise UsageError(
             "Pass one of `--transformer_config` (from scratch), `--pretrained_transformer`, `--pretrained_pipeline`."
         )
-    if args.pretrained_transformer is None and args.transformer_config is None and args.rope_type is not None:
+    if args.transformer_config is None and args.rope_type is not None:
         raise UsageError("`--rope_type` is for training from scratch: a trained transformer has one.")
     if args.caption_contrast > 0 and args.train_batch_size == 1:
         raise UsageError(
@@ -284,6 +284,7 @@ def train(accelerator, args):
     lr_scheduler = make_lr_schedule(bare_optimizer, args)
     optimizer = accelerator.prepare(bare_optimizer)
     averages = {name: make_average(model, args.ema_decay) for name, model in trained.items()}
+    frozen_text_encoder = None if args.train_text_encoder else components["text_encoder"]
     batches = make_batches(
         args,
         args.train_batch_size,
@@ -294,9 +295,9 @@ def train(accelerator, args):
         log_dir=args.output_dir,
         vae=vae,
         scheduler=scheduler,
-        text_encoder=None if args.train_text_encoder else components["text_encoder"],
+        text_encoder=frozen_text_encoder,
     )
-    held_out_models = {"vae": vae, "scheduler": scheduler}
+    held_out_models = {"vae": vae, "scheduler": scheduler, "text_encoder": frozen_text_encoder}
     held_out = []
     if accelerator.is_main_process:
         held_out = read_held_out(args, args.train_batch_size, args.output_dir, **held_out_models)

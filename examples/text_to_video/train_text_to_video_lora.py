@@ -28,7 +28,7 @@ from videoar_pipelines.training.attention_masks import (
     compile_blocks,
 )
 from videoar_pipelines.training.checkpoints import TrainingState
-from videoar_pipelines.training.components import check_frame_conditions
+from videoar_pipelines.training.components import check_components, check_frame_conditions
 from videoar_pipelines.training.loop import (
     TrainingLoop,
     end_run,
@@ -127,6 +127,9 @@ def train(accelerator, args):
     if args.validation_prompts:
         check_validation(pipeline, args)
     vae, transformer, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
+    if args.max_sequence_length is None:
+        args.max_sequence_length = transformer.config.max_text_length
+    check_components(transformer.config, vae, pipeline.text_encoder, scheduler, args.max_sequence_length)
     check_frame_conditions(transformer.config, args.condition_columns)
     for model in (pipeline.text_encoder, vae, transformer):
         model.requires_grad_(False)
@@ -187,7 +190,7 @@ def train(accelerator, args):
     # 3. Train
     strength = 0.0 if args.no_error_correction else 1.0
     options = TransformerStepOptions(
-        max_sequence_length=args.max_sequence_length or transformer.config.max_text_length,
+        max_sequence_length=args.max_sequence_length,
         text_drop_probability=args.text_drop_probability,
         attention=attention,
     )

@@ -8,7 +8,7 @@ Trains the tokenizer, `AutoencoderVideoAR`, with the objective of VideoAR sectio
 commitment and entropy terms.
 
     accelerate launch train_video_tokenizer.py --vae_config configs/vae.json --output_dir runs/tokenizer
-    accelerate launch train_video_tokenizer.py --config_file configs/finetune_from_infinity.yaml --output_dir runs/tokenizer
+    accelerate launch train_video_tokenizer.py --config_file configs/ucf101.yaml --data data/ucf101 --output_dir runs/tokenizer
 """
 
 import argparse
@@ -48,6 +48,7 @@ from videoar_pipelines.training.optimization import (
     update_average,
 )
 from videoar_pipelines.training.perceptual import PerceptualLoss
+from videoar_pipelines.training.pipeline_parts import save_encoder_source
 from videoar_pipelines.training.publishing import push_to_hub, replaced_folder, save_model_card
 from videoar_pipelines.training.sharding import averaged_weights, shard_model
 from videoar_pipelines.training.tokenizer_metrics import (
@@ -154,13 +155,18 @@ def parse_args(arguments=None):
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=1)
 
     args = parse_args_with_config_file(parser, arguments)
-    args.holds_out = args.validation_split == "validation"
+    validates = args.validation_batches > 0 or args.validation_fvd_clips > 0
+    if validates and args.validation_split == "validation" and args.validation_data in (None, args.data):
+        args.unsplit = "hashed"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
     if args.freeze_encoder and args.pretrained_vae is None:
         raise UsageError("`--freeze_encoder` keeps the encoder of `--pretrained_vae`: pass that too.")
-    if args.perceptual_frames is not None and args.perceptual_weight == 0:
-        raise UsageError("`--perceptual_frames` has no effect with `--perceptual_weight 0`: leave one of them out.")
+    if args.perceptual_frames is not None and not has_perceptual_term(args):
+        raise UsageError(
+            "`--perceptual_frames` has no effect without the perceptual term: pass a `--perceptual_weight` above 0, and `--vgg_weights`"
+            " or `--perceptual_network efficientnet_lite0`; or leave it out."
+        )
     if args.lpips_weights is not None and args.vgg_weights is None:
         raise UsageError("`--lpips_weights` has no effect without `--vgg_weights`: pass both, or neither.")
     if args.vgg_weights is not None and args.perceptual_network != "vgg16":
@@ -174,6 +180,10 @@ def parse_args(arguments=None):
             "`--adversarial_weight_mode adaptive` needs the whole last layer: pass `fixed` with `--fsdp`."
         )
     return args
+
+
+def has_perceptual_term(args):
+    return args.perceptual_weight > 0 and (args.perceptual_network != "vgg16" or args.vgg_weights is not None)
 
 
 def objective_from(args):
@@ -313,7 +323,14 @@ def train(accelerator, args):
         held_out = read_held_out(args, args.train_batch_size, args.output_dir)
     fvd = make_validation_fvd(accelerator, args, args.train_batch_size, keeps_pixels=True)
     shared = shared_objects(accelerator, lr_scheduler)
-    state = TrainingState(models, optimizers, {"vae": average}, shared, {"data": batches})
+    state = TrainingState(
+        models,
+        optimizers,
+        {"vae": average},
+        shared,
+        {"data": batches},
+        save_extra=(lambda folder: save_encoder_source(folder, args.pretrained_vae)) if args.freeze_encoder else None,
+    )
     start_trackers(accelerator, args, "video_tokenizer")
 
     # 3. Train

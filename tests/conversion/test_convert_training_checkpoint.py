@@ -14,13 +14,14 @@ from tests.examples.training_scripts import (
     TINY_RUN,
     TRAIN_LORA,
     TRAIN_TEXT_TO_VIDEO,
+    TRAIN_TOKENIZER,
     read_checkpoint,
     run_in_child,
     run_in_two_processes,
     run_script,
     save_tiny_pipeline,
 )
-from videoar_pipelines import VideoARPipeline, VideoARTransformer3DModel
+from videoar_pipelines import AutoencoderVideoAR, VideoARPipeline, VideoARTransformer3DModel
 from videoar_pipelines.training.checkpoint_index import save_sharded
 from videoar_pipelines.utils.command_line import UsageError
 
@@ -95,6 +96,35 @@ def test_frozen_models_that_have_moved_are_named_by_flags(tmp_path):
     assert not (tmp_path / "whole").exists()
     main([*arguments, "--vae", str(tmp_path / "moved/vae"), "--text_encoder", str(tmp_path / "moved")])
     VideoARPipeline.from_pretrained(tmp_path / "whole")
+
+
+def test_a_decoder_alone_gets_the_encoder_that_training_began_with(tmp_path):
+    tiny = save_tiny_pipeline(tmp_path / "tiny")
+    arguments = ["--pretrained_vae", tiny / "vae", "--freeze_encoder", "--fsdp", "--max_train_steps", 2]
+    run_in_two_processes(lambda: run_script(TRAIN_TOKENIZER, *TINY_RUN, *arguments, "--output_dir", tmp_path / "run"))
+    saved, before = (
+        AutoencoderVideoAR.from_pretrained(folder / "vae").state_dict() for folder in (tmp_path / "run", tiny)
+    )
+    for name, weight in saved.items():
+        assert weight.equal(before[name]) == (not name.startswith("decoder.")), name
+
+    main = runpy.run_path(str(CONVERT))["main"]
+    checkpoint = ["--checkpoint_path", str(tmp_path / "run/checkpoint-2"), "--output_path"]
+    main([*checkpoint, str(tmp_path / "whole")])
+    converted = AutoencoderVideoAR.from_pretrained(tmp_path / "whole/vae").state_dict()
+    assert converted.keys() == saved.keys() and all(converted[name].equal(saved[name]) for name in saved)
+
+    tiny.rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match="`--vae` '.*tiny/vae' is no folder"):
+        main([*checkpoint, str(tmp_path / "again")])
+    (tmp_path / "run/checkpoint-2/encoder_source.json").unlink()
+    with pytest.raises(
+        UsageError, match="weights of the tokenizer, encoder.*name the tokenizer that training began with"
+    ):
+        main([*checkpoint, str(tmp_path / "again")])
+    main([*checkpoint, str(tmp_path / "again"), "--vae", str(tmp_path / "moved/vae")])
+    again = AutoencoderVideoAR.from_pretrained(tmp_path / "again/vae").state_dict()
+    assert all(again[name].equal(saved[name]) for name in saved)
 
 
 def test_conversion_holds_little_more_than_one_file_in_memory(tmp_path):

@@ -120,25 +120,35 @@ def test_without_a_split_column_the_hash_of_a_file_decides_where_a_run_validates
     caplog.set_level("INFO")
     rows = [(f"{number}.mp4", "text") for number in range(400)]
     path = write(tmp_path / "manifest.csv", rows)
-    train, held_out = (read_manifest(path, split=split, holds_out=True) for split in ("train", "validation"))
+    train, held_out = (read_manifest(path, split=split, unsplit="hashed") for split in ("train", "validation"))
     assert sorted([*train.files, *held_out.files]) == sorted(read_manifest(path).files)
     assert 8 <= len(held_out) <= 35  # 20 are expected, with a deviation of 4.4
     assert f"no column 'split': the hashes of the files hold out {len(held_out)} of 400 rows" in caplog.text
-    fewer = read_manifest(write(tmp_path / "fewer.csv", rows[::2]), split="validation", holds_out=True)
+    fewer = read_manifest(write(tmp_path / "fewer.csv", rows[::2]), split="validation", unsplit="hashed")
     assert set(fewer.files) == set(held_out.files) & {f"{tmp_path}/{file}" for file, _ in rows[::2]}
 
 
 def test_few_files_hold_out_one(tmp_path):
     path = write(tmp_path / "manifest.csv", ROWS)
-    train, held_out = (read_manifest(path, split=split, holds_out=True) for split in ("train", "validation"))
+    train, held_out = (read_manifest(path, split=split, unsplit="hashed") for split in ("train", "validation"))
     assert (len(train), len(held_out)) == (2, 1)
 
 
 def test_without_a_split_column_there_are_no_test_rows(tmp_path):
     path = write(tmp_path / "manifest.csv", ROWS)
-    for holds_out in (False, True):
+    for unsplit in ("train", "hashed"):
         with pytest.raises(ValueError, match="has no column 'split' to find its 'test' rows by"):
-            read_manifest(path, split="test", holds_out=holds_out)
+            read_manifest(path, split="test", unsplit=unsplit)
+
+
+def test_rows_without_a_split_may_be_of_any(tmp_path):
+    path = write(tmp_path / "manifest.csv", ROWS)
+    assert len(read_manifest(path, split="test", unsplit="any")) == len(read_manifest(path, split=None)) == 3
+    path = write(
+        tmp_path / "split.csv", [("a.mp4", "one", "train"), ("b.mp4", "two", "val")], ("file", "caption", "split")
+    )
+    assert list(read_manifest(path, unsplit="any").captions) == ["one"]
+    assert list(read_manifest(path, split=None).captions) == ["one", "two"]
 
 
 def test_captions_are_only_asked_for_where_they_are_needed(tmp_path):

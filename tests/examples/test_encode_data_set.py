@@ -27,6 +27,7 @@ from videoar_pipelines.data.token_shards import read_settings, round_features
 from videoar_pipelines.models.quantization import flatten_bits
 from videoar_pipelines.models.text_encoding import encode_text
 from videoar_pipelines.training.transformer_step import batch_to_maps
+from videoar_pipelines.training.validation import read_held_out
 
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "text_to_video" / "encode_data_set.py"
@@ -414,3 +415,31 @@ def test_other_safetensors_files_are_no_shards(tmp_path, pipeline):
 def test_flags_that_do_not_fit_the_shards_are_refused(two_shards, pipeline, flags, kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_source(two_shards, pipeline, *flags, **kwargs)
+
+
+def test_texts_longer_than_those_of_the_run_are_refused_before_it_starts(two_shards, pipeline):
+    source = make_source(two_shards, pipeline)
+    longest = max(batch["text_mask"].sum(dim=1).max().item() for batch in take(source, 4))
+
+    def open_with(**flags):
+        args = parse_data_arguments("--data", two_shards, *SIZES)
+        vars(args).update(flags)
+        return make_batches(args, 2, vae=pipeline.vae, scheduler=pipeline.scheduler)
+
+    open_with(max_sequence_length=longest)
+    message = f"texts of up to {longest} tokens, but `--max_sequence_length` is {longest - 1}: pass at least {longest}"
+    with pytest.raises(ValueError, match=message):
+        open_with(max_sequence_length=longest - 1)
+    open_with(max_sequence_length=longest - 1, train_text_encoder=True)  # then captions are encoded
+
+
+def test_flags_for_videos_go_with_shards_where_the_run_validates_on_videos(two_shards, videos, pipeline):
+    args = parse_data_arguments("--data", two_shards, *SIZES, *TOLERANT, "--fps", 4)
+    args.validation_data, args.validation_split, args.validation_batches = str(videos / "manifest.csv"), "train", 1
+    models = {"vae": pipeline.vae, "scheduler": pipeline.scheduler}
+    assert "bits" in next(make_batches(args, 2, **models))
+    (held_out,) = read_held_out(args, 1, **models)
+    assert "pixel_values" in held_out
+    args.fps, args.ucf101_fold = None, 2
+    with pytest.raises(ValueError, match="`--ucf101_fold` has no effect"):
+        make_batches(args, 2, **models)

@@ -105,6 +105,8 @@ MISTAKES = [
     (TRAIN_TOKENIZER, f"{TOKENIZER} --adam_beta1 1", "`--adam_beta1` is '1': pass .* below 1"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --ema_decay 2", "`--ema_decay` is '2'"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lr_scheduler cosin", "`--lr_scheduler` is 'cosin': .*Did you mean `cosine`"),
+    (TRAIN_TOKENIZER, f"{TOKENIZER} --lr_scheduler piecewise_constant", "`--lr_scheduler` is 'piecewise_constant'"),
+    (TRAIN_TOKENIZER, f"{TOKENIZER} --fsdp", "`--fsdp` shares the training state among processes"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to wandbb", "`--report_to` is 'wandbb': .*Did you mean `wandb`"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to comet_ml", "`--report_to` is 'comet_ml', which is not installed"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lpips_weights x", "`--lpips_weights` has no effect without `--vgg_weights`"),
@@ -136,6 +138,7 @@ MISTAKES = [
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --context_parallel_degree 3", "context_parallel_degree"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --height 33", "33"),
     (TRAIN_TEXT_TO_VIDEO, f"{TRANSFORMER} --num_frames 4", "4"),
+    (TRAIN_LORA, f"{LORA} --max_sequence_length 99", "`--max_sequence_length` is 99"),
     (TRAIN_LORA, f"{LORA} --lora_layers to_z", "`--lora_layers` to_z cannot be used"),
     (TRAIN_LORA, f"{LORA} --fsdp", "`--fsdp`"),
     (

@@ -541,12 +541,17 @@ def test_flags_that_do_not_go_together_are_refused(pipeline_folder):
         parse(TRAIN_TOKENIZER, "--vae_config", TRAIN_TOKENIZER.parent / "configs" / "vae.json", "--freeze_encoder")
     with pytest.raises(ValueError, match="--perceptual_frames"):
         parse(TRAIN_TOKENIZER, "--pretrained_vae", "v", "--perceptual_weight", 0, "--perceptual_frames", 2)
+    with pytest.raises(ValueError, match="--perceptual_frames"):  # VGG16 without a file of weights is off
+        parse(TRAIN_TOKENIZER, "--pretrained_vae", "v", "--perceptual_frames", 2)
     with pytest.raises(ValueError, match="--vae"):
         parse(TRAIN_TEXT_TO_VIDEO, "--transformer_config", "L")
     with pytest.raises(ValueError, match="--transformer_config"):
         parse(TRAIN_TEXT_TO_VIDEO, "--vae", "v", "--text_encoder", "t")
     with pytest.raises(ValueError, match="--rope_type"):
         parse(TRAIN_TEXT_TO_VIDEO, "--pretrained_pipeline", "p", "--rope_type", "1d")
+    with pytest.raises(ValueError, match="--rope_type"):
+        models = ["--vae", "v", "--text_encoder", "t", "--pretrained_transformer", "p"]
+        parse(TRAIN_TEXT_TO_VIDEO, *models, "--rope_type", "1d")
     with pytest.raises(ValueError, match="--caption_contrast.*--train_batch_size"):
         parse(TRAIN_TEXT_TO_VIDEO, "--pretrained_pipeline", "p", "--caption_contrast", 1e-3, "--train_batch_size", 1)
     with pytest.raises(ValueError, match="--fsdp"):

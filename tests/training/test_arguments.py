@@ -37,6 +37,14 @@ def test_later_files_override_earlier_ones(parse, tmp_path):
     assert (args.seed, args.max_train_steps) == (2, 5)
 
 
+def test_a_later_file_takes_back_a_switch_or_a_value(parse, tmp_path):
+    (tmp_path / "base.yaml").write_text("no_error_correction: true\nprompts: [a]\nseed: 3")
+    args = parse(
+        "output_dir: a\nno_error_correction: false\nprompts: null\nseed: null", before=[tmp_path / "base.yaml"]
+    )
+    assert (args.no_error_correction, args.prompts, args.seed) == (False, None, parse("output_dir: a").seed)
+
+
 def test_a_number_that_yaml_reads_as_text_is_a_number(parse):
     assert parse("output_dir: a\nlearning_rate: 1e-4").learning_rate == 1e-4
 

@@ -109,6 +109,21 @@ def test_a_continued_run_ends_where_one_that_was_never_stopped_does(tmp_path, ha
     assert not torch.equal(Run(seed=1, has_muon=has_muon).train(6).tensors()[0], uninterrupted.tensors()[0])
 
 
+def test_an_optimiser_that_has_made_no_step_is_as_it_was_after_saving_and_loading(tmp_path):
+    """As that of a discriminator which comes in later."""
+    uninterrupted, saved, continued = Run(), Run(), Run(seed=1)
+    continued.model.text_embedder.load_state_dict(saved.model.text_embedder.state_dict())
+    save_checkpoint(saved.state, tmp_path, step=0)
+    continued.state.load(tmp_path / "checkpoint-0")
+    expected = uninterrupted.train(2).tensors()
+    for run in (continued, saved):
+        torch.manual_seed(1)
+    for run in (saved, continued):
+        run.state.load(tmp_path / "checkpoint-0")
+        for tensor, other in zip(run.train(2).tensors(), expected, strict=True):
+            assert torch.equal(tensor, other)
+
+
 @pytest.mark.parametrize("has_muon", [False, True], ids=["adamw", "muon"])
 def test_a_run_of_another_optimiser_is_not_continued(tmp_path, has_muon):
     save_checkpoint(Run(has_muon=has_muon).train(1).state, tmp_path, step=1)

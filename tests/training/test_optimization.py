@@ -151,6 +151,33 @@ def test_a_step_is_taken_with_its_last_batch_and_its_gradients_are_clipped(args,
     torch.testing.assert_close(first_moment.norm(), torch.tensor(0.05))  # a tenth of the clipped gradient
 
 
+def test_a_step_leaves_the_gradients_of_another_optimiser_as_fp16_has_scaled_them(args, accelerator):
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+    weights = [nn.Parameter(torch.zeros(1, 4)) for _ in range(2)]
+    optimizers = [accelerator.prepare(torch.optim.SGD([weight], 1.0)) for weight in weights]
+    for _ in range(2):
+        with accelerator.accumulate():  # first the tokenizer and then the discriminator, as `TokenizerTraining` does
+            for weight, optimizer in zip(weights, optimizers):
+                take_step(accelerator, weight.sum(), optimizer, [weight], max_grad_norm=100.0)
+    assert all(weight.tolist() == [[-1.0] * 4] for weight in weights)  # the mean of two gradients of 1
+
+
+@pytest.mark.parametrize("has_muon", [False, True])
+def test_every_schedule_goes_with_every_optimiser(args, has_muon):
+    parser = ArgumentParser()
+    add_run_arguments(parser, learning_rate=0.1, lr_warmup_steps=2, weight_decay=0.5, ema_decay=0.9)
+    layer = nn.Linear(3, 2)
+    for name in next(action.choices for action in parser._actions if action.dest == "lr_scheduler"):
+        args.lr_scheduler = name
+        optimizer = make_optimizer(layer.parameters(), args, matrices=[layer.weight] if has_muon else [])
+        schedule = make_lr_schedule(optimizer, args)
+        for _ in range(4):
+            take_steps(layer, optimizer, num_steps=1)
+            schedule.step()
+        assert {group["lr"] for group in optimizer.param_groups} == set(schedule.get_last_lr())
+
+
 def test_the_average_follows_closely_at_first_and_then_slowly():
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.zero_()

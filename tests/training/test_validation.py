@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny_components import make_tiny_pipeline, make_tiny_vae
 from tests.tiny_data import make_tiny_videos, parse_data_arguments
+from videoar_pipelines.data.manifest import read_manifest
 from videoar_pipelines.models.quantization import features_to_maps
 from videoar_pipelines.training.tokenizer_step import TokenizerObjective, generator_step
 from videoar_pipelines.training.transformer_step import TransformerStepOptions, batch_to_features, transformer_step
@@ -141,6 +142,15 @@ def test_held_out_clips_may_be_other_data(tmp_path):
     args = data_arguments("--data", str(make_tiny_videos(tmp_path)))
     args.validation_data = "moving_shapes"
     assert "moving_shapes" in read_held_out(args, 2)[0]["files"][0]
+
+
+def test_a_manifest_of_held_out_clips_alone_counts_as_a_whole(tmp_path):
+    (tmp_path / "other").mkdir()
+    other = make_tiny_videos(tmp_path / "other")
+    args = data_arguments("--data", str(make_tiny_videos(tmp_path)))
+    expected = set(read_manifest(str(other)).files)
+    args.validation_data, args.validation_batches, args.unsplit = str(other), len(expected), "hashed"
+    assert {file for batch in read_held_out(args, 1) for file in batch["files"]} == expected
 
 
 def test_the_held_out_loss_of_the_tokenizer_is_its_objective_with_all_scales(pipeline, batches):

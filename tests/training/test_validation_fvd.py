@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FVD while training: over which clips it is, that processes share them, and that it leaves the run alone."""
 
+import itertools
 import json
 
 import pytest
@@ -15,13 +16,21 @@ from videoar_pipelines.evaluation.features import FeatureExtractor
 from videoar_pipelines.evaluation.frechet import FeatureStatistics, frechet_distance
 from videoar_pipelines.evaluation.protocols import NetworkProtocol
 from videoar_pipelines.training.validation_fvd import ValidationFVD, reconstruction_fvd, sampled_fvd
+from videoar_pipelines.utils.command_line import UsageError
 
 
 def make_batches(num_frames=9, batch_size=2, number=3):
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, 3, num_frames, 32, 32)
     levels = [torch.randint(0, 256, shape, generator=generator) for _ in range(number)]
-    return [{"pixel_values": level / 127.5 - 1, "captions": ["a red circle"] * batch_size} for level in levels]
+    return [
+        {
+            "pixel_values": level / 127.5 - 1,
+            "captions": ["a red circle"] * batch_size,
+            "files": [f"{index}-{row}.mp4" for row in range(batch_size)],
+        }
+        for index, level in enumerate(levels)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +98,15 @@ def test_reconstructions_are_measured_against_their_own_clips(extractor):
     assert reconstruction_fvd(fvd, pipeline.vae, pipeline.scheduler) == {"rfvd_of_4_clips": expected}
 
 
+def test_no_clip_is_taken_twice(extractor):
+    endless = itertools.cycle(make_batches())
+    assert sum(len(batch["captions"]) for batch in ValidationFVD(endless, 6, extractor).batches.values()) == 6
+    with pytest.raises(UsageError, match="`--validation_fvd_clips` is 7, but there are no more than 6 held-out clips"):
+        ValidationFVD(itertools.cycle(make_batches()), 7, extractor)
+
+
 def test_token_shards_and_short_clips_are_refused(extractor):
     with pytest.raises(ValueError, match="`--validation_data`"):
-        ValidationFVD([{"bits": [], "captions": ["a red circle"]}], 2, extractor)
+        ValidationFVD([{"bits": [], "captions": ["a red circle"], "files": ["a.mp4"]}], 2, extractor)
     with pytest.raises(ValueError, match="at least 9 frames, these have 5"):
         ValidationFVD(make_batches(num_frames=5), 2, extractor)

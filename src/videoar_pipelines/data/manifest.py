@@ -120,7 +120,7 @@ def read_manifest(
     split: str | None = "train",
     condition_columns: Sequence[str] = (),
     needs_captions: bool = True,
-    holds_out: bool = False,
+    unsplit: str = "train",
 ) -> MediaTable:
     """
     Reads a manifest: one row for each video or image.
@@ -138,10 +138,11 @@ def read_manifest(
             length. In CSV the cell holds them as JSON, `[[0.5, 1], [0.2, 0]]`.
         needs_captions (`bool`, defaults to `True`):
             Whether a row without a readable caption, or a manifest without that column, is of no use. Else its caption is empty.
-        holds_out (`bool`, defaults to `False`):
-            Whether a manifest without a `split` column has a validation split, the files whose names hash below
-            `HELD_OUT_SHARE` (or lowest, if none does), so that a run can validate on files that it does not train on. A file
-            keeps its split when others come and go. The log says so.
+        unsplit (`str`, defaults to `"train"`):
+            What the rows of a manifest without a `split` column are: `"train"`, of that split alone; `"any"`, of the split that is
+            asked for; or `"hashed"`: those whose names hash below `HELD_OUT_SHARE` (or lowest, if none does) are of the validation
+            split, so that a run can validate on files that it does not train on. A file keeps its split when others come and go.
+            The log says so.
 
     Returns:
         [`MediaTable`]: Rows without a file, with a caption that is no readable text, or with other frame conditions than that
@@ -159,11 +160,11 @@ def read_manifest(
             raise ValueError(
                 f"The manifest {path!r} has no column {column!r} (`{flag}`), only {', '.join(sorted(columns))}."
             )
-    if split is None:
+    if split is None or ("split" not in columns and unsplit == "any"):
         pass
     elif "split" in columns:
         rows = _rows_with_split(rows, split)
-    elif holds_out and split != "test":
+    elif unsplit == "hashed" and split != "test":
         rows = _rows_of_split(rows, file_column, split, path)
     elif split != "train":
         raise ValueError(

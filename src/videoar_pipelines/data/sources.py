@@ -305,7 +305,7 @@ def _find_manifest(folder: str) -> str | None:
 def read_table(args: argparse.Namespace, split: str) -> MediaTable:
     """
     The files that `--data` names, of a manifest or of UCF-101. A script that reads no captions sets `args.needs_captions` to
-    `False`, one that validates on the data that it trains on sets `args.holds_out`: see [`manifest.read_manifest`].
+    `False`, one that validates on the data that it trains on sets `args.unsplit` to `"hashed"`: see [`manifest.read_manifest`].
     """
     kind = find_kind(args.data)
     _check_flags(args, kind)
@@ -322,7 +322,7 @@ def read_table(args: argparse.Namespace, split: str) -> MediaTable:
         split,
         args.condition_columns or (),
         needs_captions=getattr(args, "needs_captions", True),
-        holds_out=getattr(args, "holds_out", False),
+        unsplit=getattr(args, "unsplit", "train"),
     )
 
 
@@ -361,8 +361,11 @@ def open_clips(
 
 
 def _check_flags(args: argparse.Namespace, kind: str) -> None:
+    """Every flag has an effect on these data, or on those that the same run trains or validates on."""
+    others = [getattr(args, name, None) for name in ("training_data", "validation_data")]
+    kinds = {kind, *(find_kind(data) for data in others if data is not None)}
     given = [flag for flag in _SPECIAL_FLAGS if getattr(args, flag, None) is not None]
-    in_vain = [flag for flag in given if flag not in _FLAGS_OF_KIND[kind]]
+    in_vain = [flag for flag in given if not any(flag in _FLAGS_OF_KIND[each] for each in kinds)]
     if in_vain:
         raise ValueError(
             f"`--{in_vain[0]}` has no effect on `--data {args.data}`, which is {kind.replace('_', ' ')}: leave it out."
@@ -381,4 +384,11 @@ def _check_shards(args: argparse.Namespace, shards: TokenShards, split: str) -> 
         raise ValueError(
             f"The token shards in {args.data!r} were encoded from the split {settings.data['split']!r}, but {split!r} is asked"
             " for: encode that split into another folder."
+        )
+    reads_texts = not getattr(args, "train_text_encoder", False) and getattr(args, "word_drop_probability", 0) == 0
+    longest = getattr(args, "max_sequence_length", None)
+    if longest is not None and reads_texts and shards.longest_text > longest:
+        raise ValueError(
+            f"The token shards in {args.data!r} hold texts of up to {shards.longest_text} tokens, but `--max_sequence_length` is"
+            f" {longest}: pass at least {shards.longest_text}, or encode the data set with `--max_sequence_length {longest}`."
         )

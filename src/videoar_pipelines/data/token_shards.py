@@ -340,6 +340,7 @@ class TokenShards:
         self.frame_conditions = {name: np.array(values, dtype=np.float32) for name, values in conditions.items()}
         self.is_image, self.size_indices = np.array(is_image), np.array(size_indices, dtype=np.int16)
         self._shards, self._text_spans, self._starts = np.array(shards), np.array(text_spans), np.stack(starts)
+        self.longest_text = int((self._text_spans[:, 1] - self._text_spans[:, 0]).max())  # tokens
 
     def _check_models(
         self,

@@ -262,9 +262,9 @@ def frechet_at_infinity(
     The Frechet distance that infinitely many clips of both kinds would give: a straight line through the distances of random
     subsets over one by their size, continued to zero (after Chong and Forsyth, arXiv 1911.07023, who hold one set fixed).
 
-    The bias falls as one by the number of clips once even the smallest subset has more clips than dimensions. Below that the line is too flat and
-    the value still too high: in a simulation with 400 dimensions, 221, 66 and 33 for 300, 1,000 and 2,048 clips of one
-    distribution become 75, -0.6 and 0.7.
+    The bias falls as one by the number of clips once even the smallest subset has more clips than dimensions. Below that the
+    line is too flat and the value still too high: in a simulation with 400 dimensions, 221, 66 and 33 for 300, 1,000 and 2,048
+    clips of one distribution become 75, -0.6 and 0.7.
 
     Args:
         first (`torch.Tensor` or `np.ndarray` of shape `(N, D)`): Features.

@@ -66,12 +66,20 @@ def parse_args_with_config_file(
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config_file", type=Path, nargs="+", default=[])
     paths = finder.parse_known_args(arguments)[0].config_file
-    from_files = [argument for path in paths for argument in _arguments_from_file(parser, path)]
+    # Merged before argparse sees them: there is no flag that takes a switch back, or a value.
+    values = {key: (value, path) for path in paths for key, value in _read_config_file(parser, path).items()}
+    actions = _actions_by_key(parser)
+    from_files = []
+    for key, (value, path) in values.items():
+        from_files += [] if value is None else _flag_arguments(actions[key], key, value, path)
     return parser.parse_args([*from_files, *arguments])
 
 
-def _arguments_from_file(parser: argparse.ArgumentParser, path: Path) -> list[str]:
-    """The YAML file as a command line, so that argparse checks types, choices and required flags of both alike."""
+def _actions_by_key(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    return {action.dest: action for action in parser._actions if action.option_strings}
+
+
+def _read_config_file(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     import yaml
 
     if not path.is_file():
@@ -82,20 +90,17 @@ def _arguments_from_file(parser: argparse.ArgumentParser, path: Path) -> list[st
         raise UsageError(f"`--config_file` {path} is not valid YAML: {error}. Mend the file.") from error
     if not isinstance(values, dict):
         raise UsageError(f"`--config_file` {path} has to hold a mapping of flags to values.")
-    actions = {action.dest: action for action in parser._actions if action.option_strings}
-    arguments = []
-    for key, value in values.items():
+    actions = _actions_by_key(parser)
+    for key in values:
         if key not in actions or key == "config_file":
             raise UsageError(
                 f"`--config_file` {path} has the unknown key `{key}`.{did_you_mean(str(key), actions)} Mend or remove it."
             )
-        if value is None:
-            continue
-        arguments.extend(_flag_arguments(actions[key], key, value, path))
-    return arguments
+    return values
 
 
 def _flag_arguments(action: argparse.Action, key: str, value: Any, path: Path) -> list[str]:
+    """A value of a YAML file as a command line has it, so that argparse checks types, choices and required flags of both alike."""
     option = action.option_strings[0]
     if action.nargs == 0:
         if not isinstance(value, bool):
@@ -116,6 +121,8 @@ def _flag_arguments(action: argparse.Action, key: str, value: Any, path: Path) -
 
 
 _BETA = Number(float, least=0, below=1)
+# A piecewise constant one would need its rules.
+_LR_SCHEDULES = [kind.value for kind in SchedulerType if kind != SchedulerType.PIECEWISE_CONSTANT]
 
 
 def add_run_arguments(
@@ -152,7 +159,7 @@ def add_run_arguments(
         "--gradient_accumulation_steps", type=positive_int, default=1, help="Batches per optimiser step."
     )
     optimisation.add_argument("--learning_rate", type=positive_float, default=learning_rate)
-    optimisation.add_argument("--lr_scheduler", choices=[kind.value for kind in SchedulerType], default="cosine")
+    optimisation.add_argument("--lr_scheduler", choices=_LR_SCHEDULES, default="cosine")
     optimisation.add_argument("--lr_warmup_steps", type=non_negative_int, default=lr_warmup_steps)
     optimisation.add_argument("--adam_beta1", type=_BETA, default=0.9)
     optimisation.add_argument("--adam_beta2", type=_BETA, default=0.95)

@@ -130,6 +130,7 @@ class TrainingState:
 
     def _sharded_state(self) -> dict[str, Any]:
         """References to all large tensors: loading a checkpoint into them restores averaged weights in place."""
+        untouched = [optimizer for optimizer in self.optimizers if not optimizer.state]
         averages = {
             name: {
                 key: averaged
@@ -137,11 +138,17 @@ class TrainingState:
             }
             for name, average in self.averages.items()
         }
-        return {
+        state = {
             "models": get_model_state_dict(self._container, options=self._options),
             "averages": averages,
             "optimizers": get_optimizer_state_dict(self._container, self.optimizers, options=self._options),
         }
+        # PyTorch makes the state of an optimiser that has made no step yet by a step with gradients of zero, and counts that.
+        for optimizer in untouched:
+            for moments in optimizer.state.values():
+                if "step" in moments:
+                    moments["step"].zero_()
+        return state
 
     @property
     def num_bytes(self) -> int:

@@ -74,6 +74,11 @@ def start_run(args: Namespace) -> Accelerator:
             f"accelerate's configuration asks for {accelerator.distributed_type.value}. Start plain processes (a "
             "configuration with `distributed_type: MULTI_GPU`) and pass `--fsdp` to shard the training state."
         )
+    if args.fsdp and not torch.distributed.is_initialized() and "RANK" not in os.environ:
+        raise UsageError(
+            "`--fsdp` shares the training state among processes, and this is one alone: start it with `accelerate launch` or `torchrun`"
+            " on several, or pass `--no-fsdp`."
+        )
     if args.fsdp and accelerator.mixed_precision == "fp16":
         raise UsageError("`--fsdp` does not scale gradients as fp16 needs it: pass `--mixed_precision bf16`.")
     logging.basicConfig(

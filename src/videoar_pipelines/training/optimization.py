@@ -66,7 +66,7 @@ class MuonAdamW(torch.optim.Optimizer):
     ):
         muon = torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
         self._parts = (muon, adamw)
-        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={})
+        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={"lr": learning_rate})
         self._share()
 
     def _share(self) -> None:
@@ -145,7 +145,11 @@ def take_step(
         `torch.Tensor`, *optional*: The norm of the gradients before clipping; `None` if more batches of the step follow.
     """
     accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(parameters, max_grad_norm) if accelerator.sync_gradients else None
+    norm = None
+    if accelerator.sync_gradients:
+        # Not `accelerator.clip_grad_norm_`, which in fp16 unscales the gradients of every optimiser, also of one that comes later.
+        accelerator.unscale_gradients(optimizer)
+        norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     return norm

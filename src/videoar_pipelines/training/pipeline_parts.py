@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What a checkpoint has to know, beside the trained models, to become a whole pipeline: the small parts themselves, and where the
-large frozen ones come from.
+What a checkpoint has to know, beside the trained weights, to become a whole pipeline or tokenizer: the small parts themselves, and
+where the large frozen ones come from.
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..pipelines.pipeline_videoar import VideoARPipeline
 from ..schedulers.scheduling_videoar import VideoARScheduler
-from ..utils.command_line import loading
+from ..utils.command_line import UsageError, loading
 from .components import load_text_models
 
 
 SOURCES_NAME = "pipeline_sources.json"
+ENCODER_SOURCE_NAME = "encoder_source.json"
 
 
 def save_parts(
@@ -47,6 +49,43 @@ def save_parts(
     sources = {"vae": _absolute(vae), "text_encoder": text_encoder and _absolute(text_encoder)}
     sources["text_encoder_dtype"] = str(dtype).removeprefix("torch.")
     (folder / SOURCES_NAME).write_text(json.dumps(sources, indent=2) + "\n")
+
+
+def save_encoder_source(folder: Path, vae: str) -> None:
+    """Adds to a checkpoint of a decoder alone where its encoder comes from, see [`load_frozen_weights`]."""
+    (folder / ENCODER_SOURCE_NAME).write_text(json.dumps({"vae": _absolute(vae)}) + "\n")
+
+
+def load_frozen_weights(checkpoint: Path, trained: Collection[str], override: str | None) -> dict[str, torch.Tensor]:
+    """
+    The weights of a checkpoint's tokenizer that were not trained, and so are not in it.
+
+    Args:
+        checkpoint (`Path`): With the configuration of the tokenizer, and perhaps with what [`save_encoder_source`] wrote.
+        trained (`Collection[str]`): Names of the weights that are in it.
+        override (`str`, *optional*): A tokenizer to take them from instead, folder or Hub id.
+
+    Raises:
+        `UsageError`: It is not known where they are, or they are not there.
+    """
+    with torch.device("meta"):
+        whole = AutoencoderVideoAR.from_config(AutoencoderVideoAR.load_config(checkpoint, subfolder="vae"))
+    frozen = {name: weight.shape for name, weight in whole.named_parameters() if name not in trained}
+    if not frozen:
+        return {}
+    path = checkpoint / ENCODER_SOURCE_NAME
+    source = override or (json.loads(path.read_text())["vae"] if path.is_file() else None)
+    if source is None:
+        raise UsageError(
+            f"{checkpoint} lacks {len(frozen)} weights of the tokenizer, {next(iter(frozen))} and others, which were not trained: name"
+            " the tokenizer that training began with by `--vae`."
+        )
+    weights = dict(_load_vae(source).named_parameters())
+    if any(name not in weights or weights[name].shape != shape for name, shape in frozen.items()):
+        raise UsageError(
+            f"`--vae` {source!r} is no tokenizer that {checkpoint} can have begun with: its weights differ in shape."
+        )
+    return {name: weights[name].detach() for name in frozen}
 
 
 def _absolute(source: str) -> str:

@@ -115,9 +115,11 @@ def _exchange(model: nn.Module, average: EMAModel) -> None:
 
 @torch.no_grad()
 def _gather(model: nn.Module, average: EMAModel, is_main_process: bool) -> nn.Module | None:
+    averages = {name: averaged for (name, _), averaged in zip(trainable_parameters(model), average.shadow_params)}
     gathered = {}
-    for (name, _), averaged in zip(trainable_parameters(model), average.shadow_params):
-        full = averaged.full_tensor() if isinstance(averaged, DTensor) else averaged
+    for name, parameter in model.named_parameters():
+        weight = averages.get(name, parameter)  # what is frozen has no average
+        full = weight.full_tensor() if isinstance(weight, DTensor) else weight
         if is_main_process:
             gathered[name] = full.cpu()
     if not is_main_process:

@@ -89,7 +89,9 @@ def open_held_out(args: Namespace, batch_size: int, log_dir: Path | None = None,
     Raises:
         `ValueError`: The data have no such split.
     """
-    settings = Namespace(**vars(args) | {"data": args.validation_data or args.data})
+    settings = Namespace(**vars(args) | {"data": args.validation_data or args.data, "training_data": args.data})
+    if settings.data != args.data:
+        settings.unsplit = "any"  # a manifest of its own is held out as a whole
     shared = {"seed": HELD_OUT_SEED, "split": args.validation_split, "log_dir": log_dir, **models}
     while True:
         try:

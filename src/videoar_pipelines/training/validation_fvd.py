@@ -7,10 +7,8 @@ captions or reconstructions. It is a curve to watch, over few clips; numbers to 
 Letters used in shapes: `B` clips of a batch, `N` clips, `F` pixel frames, `D` numbers of a feature.
 """
 
-import math
 from argparse import Namespace
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -43,7 +41,7 @@ class ValidationFVD:
         keeps_pixels (`bool`, defaults to `False`): Whether batches keep their `pixel_values`, for reconstructions.
 
     Raises:
-        `UsageError`: A batch has no pixels, or fewer frames than the network needs.
+        `UsageError`: A batch has no pixels or fewer frames than the network needs, or there are fewer clips.
     """
 
     def __init__(
@@ -56,9 +54,14 @@ class ValidationFVD:
         keeps_pixels: bool = False,
     ):
         self.num_clips, self.extractor = num_clips, extractor
-        self.batches, real, first = {}, {}, 0
+        self.batches, real, first, files = {}, {}, 0, set()
         for number, batch in enumerate(source):
             kept = min(len(batch["captions"]), num_clips - first)
+            files.update(batch["files"][:kept])
+            if len(files) < first + kept:  # the source begins again
+                raise UsageError(
+                    f"`--validation_fvd_clips` is {num_clips}, but there are no more than {len(files)} held-out clips: pass at most that."
+                )
             if number % world_size == rank:
                 clips = _pixels_of(batch)[:kept]
                 real[first] = self._features(clips)
@@ -166,7 +169,7 @@ def make_validation_fvd(
         extractor = FeatureExtractor(NetworkProtocol(), accelerator.device)
     source = open_held_out(args, batch_size, **models)
     return ValidationFVD(
-        islice(source, math.ceil(num_clips / batch_size)),
+        source,
         num_clips,
         extractor,
         accelerator.process_index,
