@@ -33,6 +33,7 @@ def parse_args(arguments=None):
     parser.add_argument("--arms_file", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True, help="That of run.py.")
     parser.add_argument("--markdown", type=Path, help="File for the tables; they are printed too.")
+    parser.add_argument("--seeds", type=int, nargs="+", help="Instead of the file's, as for run.py.")
     parser.add_argument("--plots_dir", type=Path, help="Folder for plots, `.svg`.")
     return parser.parse_args(arguments)
 
@@ -167,11 +168,13 @@ def has(column: Column, result: dict[str, Any]) -> bool:
     return True
 
 
-def read_results(ablation: Ablation, output_dir: Path) -> dict[str, dict[int, dict[str, Any]]]:
+def read_results(
+    ablation: Ablation, output_dir: Path, seeds: Sequence[int] | None = None
+) -> dict[str, dict[int, dict[str, Any]]]:
     """What there is by arm and seed; the FVD, where it was computed, as `fvd`."""
     results = {}
     for name in ablation.arms:
-        for seed in ablation.seeds:
+        for seed in seeds or ablation.seeds:
             path, fvd = result_path(output_dir, name, seed), fvd_path(output_dir, name, seed)
             if path.exists():
                 result = json.loads(path.read_text())
@@ -284,7 +287,7 @@ def draw_plots(number: int, table: Table, results: dict[str, dict[int, dict[str,
 
 def main(args):
     ablation = read_ablation(args.arms_file)
-    results = read_results(ablation, args.output_dir)
+    results = read_results(ablation, args.output_dir, args.seeds)
     lines = []
     for number, table in enumerate(ablation.tables, start=1):
         lines += format_table(table, results)

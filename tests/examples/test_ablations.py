@@ -275,6 +275,18 @@ def test_only_a_difference_whose_interval_leaves_out_zero_is_bold():
     assert table.format_difference(table.estimate([0.5]), 2) == "+0.50"
 
 
+def test_a_table_is_of_the_seeds_that_are_asked_for(tmp_path):
+    arms = load("arms")
+    ablation = arms.read_ablation(write_arms(tmp_path / "arms.yaml", tmp_path), tmp_path)
+    for seed in (0, 7):
+        path = arms.result_path(tmp_path, "plain", seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"seed": seed}))
+    read_results = load("table").read_results
+    assert read_results(ablation, tmp_path) == {"plain": {0: {"seed": 0}}}
+    assert read_results(ablation, tmp_path, [7]) == {"plain": {7: {"seed": 7}}}
+
+
 # 4. Files of arms
 
 
