@@ -39,11 +39,12 @@ def main():
 
     video, fps = load_video(args.video)  # (3, F, H, W) in [-1, 1]
     given = video.transpose(0, 1) / 2 + 0.5  # (F, 3, H, W) in [0, 1]
+    context = given[-args.context_frames :]  # all of a shorter video
     height, width = given.shape[-2:]
     continued = pipe(
-        given[-args.context_frames :],
+        context,
         args.prompt,
-        num_frames=args.context_frames + args.num_new_frames,
+        num_frames=len(context) + args.num_new_frames,
         height=height,
         width=width,
         generator=torch.Generator("cpu").manual_seed(args.seed),
@@ -51,7 +52,7 @@ def main():
 
     with VideoWriter(args.output, fps, title=args.prompt) as writer:
         writer.write(given.permute(0, 2, 3, 1))
-        writer.write(continued[args.context_frames :])
+        writer.write(continued[len(context) :])
     print(args.output)
 
 

@@ -127,3 +127,31 @@ def test_the_scale_of_a_lora_is_an_argument_of_the_call(pipe, own_pipe, tmp_path
     own_pipe.set_adapters("default_0", 1.0)
     assert torch.equal(sample(own_pipe, attention_kwargs={"scale": 0.5}), halved)
     assert not torch.equal(halved, adapted)
+
+
+@needs_peft
+def test_fused_projections_never_leave_an_adapter_out(tmp_path):
+    add_lora(make_model()).save_lora_adapter(tmp_path)
+    adapted, fused = add_lora(make_model()), make_model()
+    with pytest.raises(ValueError, match="leave out the layers that an adapter has at `to_q`"):
+        adapted.fuse_qkv_projections()
+    clip = make_clip()
+    fused.fuse_qkv_projections()
+    expected = run_at_once(fused, clip)
+    for add in (add_lora, lambda model: model.load_lora_adapter(tmp_path, prefix=None, use_safetensors=True)):
+        with pytest.raises(ValueError, match="which are fused and would not be run: call .*unfuse_qkv_projections"):
+            add(fused)
+        assert torch.equal(run_at_once(fused, clip), expected)
+    fused.unfuse_qkv_projections()
+    add_lora(fused)
+
+    # Merged layers are weights of the model, and layers elsewhere are run as they are.
+    adapted.fuse_lora()
+    merged = run_at_once(adapted, clip)
+    adapted.unload_lora()
+    adapted.fuse_qkv_projections()
+    assert_same_logits(run_at_once(adapted, clip), merged)
+    from peft import LoraConfig
+
+    adapted.add_adapter(LoraConfig(r=2, target_modules=["net.2"], init_lora_weights=False))
+    assert_different(run_at_once(adapted, clip), merged)

@@ -11,7 +11,7 @@ import torch
 
 from videoar_pipelines import VideoARPipeline
 from videoar_pipelines.moving_shapes.judge import describe
-from videoar_pipelines.utils import load_image, load_video
+from videoar_pipelines.utils import load_image, load_video, save_video
 
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "examples" / "inference"
@@ -64,6 +64,13 @@ def test_video_continuation_appends_frames_to_a_file(run_script, tmp_path):
     assert video.shape == (25, 3, 128, 128)
     assert (video[:17] - given).abs().mean() < 0.01  # encoded a second time
     assert_shows(video, motion="right", **RED_ON_WHITE)
+
+
+def test_a_video_shorter_than_the_context_is_continued_from_all_of_it(run_script, tmp_path):
+    frames = torch.zeros(5, 128, 128, 3, dtype=torch.uint8)
+    save_video(frames.numpy(), tmp_path / "short.mp4", fps=8)
+    video, _ = run_script("video_continuation", "--video", tmp_path / "short.mp4", "--prompt", PROMPT)
+    assert video.shape == (5 + 8, 3, 128, 128)
 
 
 def test_stream_to_file_follows_a_prompt_that_changes_half_way(run_script):

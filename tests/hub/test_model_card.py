@@ -13,11 +13,16 @@ from PIL import Image
 
 from tests.infinitystar_runs import make_run_pipeline
 from tests.tiny_components import make_tiny_pipeline
-from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, VideoARVideoToVideoPipeline
+from videoar_pipelines import (
+    VideoARImageToVideoPipeline,
+    VideoARPipeline,
+    VideoARTextToImagePipeline,
+    VideoARVideoToVideoPipeline,
+)
 from videoar_pipelines.utils import load_video, save_video
 
 
-PIPELINES = [VideoARPipeline, VideoARImageToVideoPipeline, VideoARVideoToVideoPipeline]
+PIPELINES = [VideoARPipeline, VideoARImageToVideoPipeline, VideoARVideoToVideoPipeline, VideoARTextToImagePipeline]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,8 @@ def test_the_code_of_a_card_runs(pipe, pipeline_class, tmp_path, monkeypatch, ow
     pipeline_class.from_pipe(pipe).save_pretrained("saved")
     frames = np.random.default_rng(0).random((17, 64, 64, 3), dtype=np.float32)
     save_video(frames, "beginning.mp4", fps=8)
-    Image.fromarray((frames[0] * 255).astype(np.uint8)).save("image.png")
+    if pipeline_class is VideoARImageToVideoPipeline:
+        Image.fromarray((frames[0] * 255).astype(np.uint8)).save("image.png")
 
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "saved/README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) == 3
@@ -52,6 +58,9 @@ def test_the_code_of_a_card_runs(pipe, pipeline_class, tmp_path, monkeypatch, ow
     for block in blocks:
         exec(block, names)
         assert type(names["pipe"]).__name__ in (pipeline_class.__name__, "ModularPipeline")
+    if pipeline_class is VideoARTextToImagePipeline:
+        assert Image.open("image.png").mode == "RGB" and not (tmp_path / "video.mp4").exists()
+        return
     assert load_video("video.mp4")[0].shape[1] == (25 if pipeline_class is VideoARVideoToVideoPipeline else 9)
 
 

@@ -175,6 +175,17 @@ def test_a_stream_whose_callback_raised_has_ended_and_says_so(pipe, overlap_deco
     assert torch.equal(sample(pipe), expected)
 
 
+def test_a_call_that_is_stopped_before_it_begins_has_its_first_frame_unfinished(pipe):
+    steps = []
+    stream = pipe.stream(PROMPT, **settings(callback_on_step_end=lambda *arguments: steps.append(arguments[1]) or {}))
+    stream.stop()
+    video = stream.run(lambda: None)
+    assert video.shape[1] == 1 and steps == [0] and stream.is_closed
+    stream = pipe.stream(PROMPT, **settings())
+    stream.stop()
+    assert list(stream) == []  # who iterates asks for what is finished
+
+
 @pytest.mark.parametrize("where", ["decoder", "transformer", "callback"])
 def test_a_stream_cancelled_from_the_keyboard_has_ended_and_says_so(pipe, where):
     def cancel(*arguments):

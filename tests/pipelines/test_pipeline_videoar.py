@@ -550,10 +550,11 @@ def test_text_that_a_callback_returns_replaces_the_prompt(pipe):
         assert not torch.equal(replaced[:, :, 1:], expected[:, :, 1:])
 
 
-def test_guidance_can_be_changed_in_flight(own_pipe):
+@pytest.mark.parametrize("off", [0.0, 1.0])  # 0 is what `SDCFGCutoffCallback` of diffusers sets
+def test_guidance_can_be_changed_in_flight(own_pipe, off):
     def switch_off_after_the_first_frame(pipeline, step, timestep, callback_kwargs):
         if step == NUM_SCALES - 1:
-            pipeline._guidance_scale = 1.0
+            pipeline._guidance_scale = off
         return callback_kwargs
 
     guided = sample(own_pipe)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny_components import make_tiny_pipeline
+from tests.tiny_components import make_tiny_pipeline, make_tiny_transformer
 from videoar_pipelines import VideoARImageToVideoPipeline, VideoARPipeline, VideoARVideoToVideoPipeline
 
 
@@ -282,3 +282,38 @@ def test_an_image_for_a_pipeline_without_a_tokenizer_is_refused(text_pipe):
     pipe = VideoARImageToVideoPipeline(**(text_pipe.components | {"vae": None}))
     with pytest.raises(ValueError, match="`image` needs a `vae`"):
         pipe(IMAGE, PROMPT, output_type="latent")
+
+
+def test_one_text_is_for_all_given_images(pipe):
+    images = [Image.fromarray(make_image(seed)) for seed in (0, 1)]
+    arguments = {"num_frames": 9, "output_type": "pt"}
+    expected = pipe(images, PROMPT, generator=[generator(0), generator(1)], **arguments).frames
+    embeds, negative_embeds, mask, negative_mask = pipe.encode_prompt(PROMPT)
+    states = {"prompt_embeds": embeds, "prompt_attention_mask": mask}
+    states |= {"negative_prompt_embeds": negative_embeds, "negative_prompt_attention_mask": negative_mask}
+    given = pipe(images, generator=[generator(0), generator(1)], **states, **arguments).frames
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
+
+    stream = pipe.stream(images, "a blue square", generator=[generator(0), generator(1)], **arguments)
+    stream.set_prompt(PROMPT)
+    torch.testing.assert_close(torch.cat(list(stream), dim=1)[:, :1], expected[:, :1], atol=1e-5, rtol=0)
+
+
+def test_conditions_are_of_all_given_frames_at_least(text_pipe):
+    components = text_pipe.components | {
+        "transformer": make_tiny_transformer(frame_conditions={"action": {"vector_size": 3}})
+    }
+    pipe = VideoARVideoToVideoPipeline(**components)
+    video = [Image.fromarray(make_image(seed)) for seed in range(9)]
+    with pytest.raises(ValueError, match=r"`frame_conditions\['action'\]` has 2 latent frames, but `video` gives 3"):
+        pipe.stream(video, PROMPT, frame_conditions={"action": torch.zeros(1, 2, 3)})
+    assert next(pipe.stream(video, PROMPT, frame_conditions={"action": torch.zeros(1, 3, 3)})).shape[1] == 1
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(pipe):
+    image, arguments = Image.fromarray(make_image()), {"num_frames": 13, "output_type": "pt"}
+    videos = [
+        pipe(image, PROMPT, reencode_at=number, generator=generator(), **arguments).frames
+        for number in (2, np.int64(2))
+    ]
+    assert torch.equal(*videos)

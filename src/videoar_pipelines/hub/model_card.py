@@ -31,6 +31,7 @@ class CardText:
         inputs (`str`): Lines of Python, if any, before the call.
         call (`str`): The arguments of the call.
         fps (`int`): Frames a second of the saved video.
+        makes_images (`bool`): Whether the call gives images.
     """
 
     task: str
@@ -38,6 +39,7 @@ class CardText:
     call: str
     inputs: str = ""
     fps: int = 8
+    makes_images: bool = False
 
 
 _VIDEOAR = "by next-frame and next-scale prediction ([VideoAR](https://huggingface.co/papers/2601.05966))"
@@ -55,6 +57,9 @@ CARD_TEXTS = {
         f"Continues a video {_VIDEOAR}.",
         'video=frames, prompt="a prompt"',
         inputs='frames = load_video("beginning.mp4")[:17]\n',
+    ),
+    "VideoARTextToImagePipeline": CardText(
+        "text-to-image", f"Text to image, the first frame of a video {_VIDEOAR}.", '"a prompt"', makes_images=True
     ),
     "InfinityStarPipeline": CardText(
         "text-to-video",
@@ -89,11 +94,10 @@ tags:
 import torch
 import {package}  # makes its classes known to diffusers
 from diffusers import DiffusionPipeline
-from diffusers.utils import {helpers}
-
+{import_of_helpers}
 pipe = DiffusionPipeline.from_pretrained("{name}")
-{inputs}video = pipe({call}, generator=torch.Generator("cpu").manual_seed(0)).frames[0]
-export_to_video(video, "video.mp4", fps={fps})
+{inputs}{result} = pipe({call}, generator=torch.Generator("cpu").manual_seed(0)).{results}[0]
+{save}
 ```
 
 {where}`{class_name}.from_pretrained("{name}")` is the same, with `from {package} import {class_name}`.
@@ -187,15 +191,19 @@ def pipeline_card(
         has_blocks (`bool`): Whether it carries modular blocks.
     """
     text = CARD_TEXTS[class_name]
-    helpers = ["export_to_video"]
+    helpers = [] if text.makes_images else ["export_to_video"]
     helpers += [helper for helper in ("load_image", "load_video") if helper in text.inputs]
     return _PIPELINE_CARD.format(
         task=text.task,
         description=text.description,
         inputs=text.inputs,
         call=text.call,
-        fps=text.fps,
-        helpers=", ".join(helpers),
+        result="image" if text.makes_images else "video",
+        results="images" if text.makes_images else "frames",
+        save='image.save("image.png")'
+        if text.makes_images
+        else f'export_to_video(video, "video.mp4", fps={text.fps})',
+        import_of_helpers=f"from diffusers.utils import {', '.join(helpers)}\n" if helpers else "",
         size=f" {size}" if size else "",
         package=PACKAGE,
         install_command=INSTALL_COMMAND,

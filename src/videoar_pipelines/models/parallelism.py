@@ -5,6 +5,8 @@ Transformers that processes share, by diffusers' `enable_parallelism`: how weigh
 what does not. How sequences are divided is in the `_cp_plan` of a model.
 """
 
+from typing import Any
+
 import torch
 from diffusers import ContextParallelConfig, ParallelConfig, TensorParallelConfig
 from diffusers.hooks.tensor_parallel import PackedColwiseParallel
@@ -74,9 +76,55 @@ class ParallelTransformerMixin:
             )
 
     def fuse_qkv_projections(self) -> None:
-        """As in diffusers."""
+        """
+        As in diffusers.
+
+        Raises:
+            `ValueError`: Processes share the weights, or an adapter has layers at these projections, which would be left out.
+        """
         self._check_not_tensor_parallel("fuse_qkv_projections")
+        if self._has_adapters_of_projections():
+            raise ValueError(
+                "`fuse_qkv_projections` would leave out the layers that an adapter has at `to_q`, `to_k` and `to_v`: merge them"
+                " (`pipe.fuse_lora()`, then `pipe.unload_lora_weights()`), or go on without fused projections."
+            )
         super().fuse_qkv_projections()
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
+        """As in diffusers. See [`~load_lora_adapter`]."""
+        super().add_adapter(adapter_config, adapter_name)
+        self._check_adapters_of_projections()
+
+    def load_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        As in diffusers.
+
+        Raises:
+            `ValueError`: The adapter has layers at projections that are fused and would not be run.
+        """
+        result = super().load_lora_adapter(*args, **kwargs)
+        self._check_adapters_of_projections()
+        return result
+
+    def _has_adapters_of_projections(self, fused_only: bool = False) -> bool:
+        if not getattr(self, "_hf_peft_config_loaded", False):
+            return False
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        return any(
+            isinstance(getattr(module, name, None), BaseTunerLayer)
+            for module in self.modules()
+            if hasattr(module, "fused_projections") and (module.fused_projections or not fused_only)
+            for name in ("to_q", "to_k", "to_v")
+        )
+
+    def _check_adapters_of_projections(self) -> None:
+        if self._has_adapters_of_projections(fused_only=True):
+            self.unload_lora()
+            raise ValueError(
+                "The adapter has layers at `to_q`, `to_k` and `to_v`, which are fused and would not be run: call"
+                " `transformer.unfuse_qkv_projections()` before, and load it again."
+            )
 
     def _check_not_tensor_parallel(self, name: str) -> None:
         if self.tensor_parallel_degree > 1:

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,11 +86,13 @@ ARGUMENTS = {
                 Whether to sample a latent frame ahead, from the second chunk on, while a chunk is decoded; on a GPU both run at
                 the same time. A new prompt then takes effect a frame later.""",
     "callbacks": """
-            attention_kwargs (`dict`, *optional*): `{"scale": s}` scales LoRA layers.
+            attention_kwargs (`dict`, *optional*):
+                `{"scale": s}` scales LoRA layers, which are the transformer's: not in threads that run at the same time.
             callback_on_step_end (`Callable`, *optional*):
                 Called as `callback(pipeline, step, timestep, callback_kwargs)` after every map, where `timestep` is
                 `t * K + k` of latent frame `t` and scale `k`. What it returns replaces the tensors; `latents` is the latent
-                frame `(B, d, H', W')` being sampled, text embeddings keep their shape.
+                frame `(B, d, H', W')` being sampled. Text embeddings keep their shape, and only a new tensor takes effect, since the
+                cache holds what was made of the old one.
             callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`): Tensors handed to the callback.
             max_sequence_length (`int`, *optional*): Longer prompts are cut. Defaults to the transformer's longest text.""",
 }
@@ -287,7 +289,7 @@ def check_attention_kwargs(attention_kwargs: Any) -> None:
         raise ValueError(f"`attention_kwargs['scale']` has to be a finite number, got {scale!r}.")
 
 
-def check_callback(callback: Any, tensor_inputs: Any) -> None:
+def check_callback(callback: Any, tensor_inputs: Any, known: Sequence[str] = CALLBACK_TENSORS) -> None:
     """
     Raises:
         `ValueError`: The callback cannot be called, or asks for tensors that there are not.
@@ -296,11 +298,9 @@ def check_callback(callback: Any, tensor_inputs: Any) -> None:
         raise ValueError(f"`callback_on_step_end` has to be a function or a `PipelineCallback`, got {callback!r}.")
     if not isinstance(tensor_inputs, (list, tuple)):
         raise ValueError(f"`callback_on_step_end_tensor_inputs` has to be a list of names, got {tensor_inputs!r}.")
-    unknown = [name for name in tensor_inputs if name not in CALLBACK_TENSORS]
+    unknown = [name for name in tensor_inputs if name not in known]
     if unknown:
-        raise ValueError(
-            f"`callback_on_step_end_tensor_inputs` has to be in {list(CALLBACK_TENSORS)}, but found {unknown}."
-        )
+        raise ValueError(f"`callback_on_step_end_tensor_inputs` has to be in {list(known)}, but found {unknown}.")
 
 
 def check_callback_outputs(outputs: Any, tensors: dict[str, torch.Tensor | None]) -> None:
@@ -400,6 +400,8 @@ def check_text(
     prompt, negative_prompt = arguments.prompt, arguments.negative_prompt
     if (prompt is None) == (arguments.prompt_embeds is None):
         raise ValueError("Provide exactly one of `prompt` and `prompt_embeds`.")
+    for name, texts in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        _check_texts(name, texts)
     if not has_text_encoder and (prompt is not None or negative_prompt is not None):
         raise ValueError(
             "`prompt` and `negative_prompt` need a text encoder, and this pipeline has none: pass `prompt_embeds` and "
@@ -407,8 +409,6 @@ def check_text(
         )
     if negative_prompt is not None and arguments.negative_prompt_embeds is not None:
         raise ValueError("Provide at most one of `negative_prompt` and `negative_prompt_embeds`.")
-    for name, texts in (("prompt", prompt), ("negative_prompt", negative_prompt)):
-        _check_texts(name, texts)
     for name in ("prompt", "negative_prompt"):
         embeds, mask = getattr(arguments, f"{name}_embeds"), getattr(arguments, f"{name}_attention_mask")
         if embeds is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.loaders import CogVideoXLoraLoaderMixin
@@ -299,6 +300,13 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         check_frame_conditions(
             arguments.frame_conditions, config.frame_conditions or {}, arguments.num_videos, num_frames
         )
+        num_given = num_latent_frames(arguments.num_given_frames, temporal_ratio)
+        for name, condition in (arguments.frame_conditions or {}).items():
+            if condition.shape[1] < num_given:
+                raise ValueError(
+                    f"`frame_conditions[{name!r}]` has {condition.shape[1]} latent frames, but `{arguments.given_name}` gives"
+                    f" {num_given}: pass at least those of the given frames."
+                )
 
         options = self._sampling_options(arguments)
         schedule = self.scheduler.get_scale_schedule(
@@ -521,7 +529,6 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
     def stream(
         self,
         prompt: str | list[str] | None = None,
-        overlap_decoding: bool = False,
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -547,6 +554,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         max_sequence_length: int | None = None,
+        overlap_decoding: bool = False,
         video: Video | list[Video] | None = None,
     ) -> VideoARStream:
         r"""
@@ -649,12 +657,12 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         for side in ("height", "width"):
             if getattr(arguments, side) is None:
                 changes[side] = getattr(config, f"sample_{side}") * self.vae_scale_factor_spatial
-        if arguments.given_frames is not None and isinstance(arguments.prompt, str):
-            changes["prompt"] = [arguments.prompt] * len(arguments.given_frames)
+        if arguments.given_frames is not None:
+            changes |= _text_of_every_video(arguments, len(arguments.given_frames))
         if arguments.num_frames is None and arguments.window is None and arguments.reencode_at is None:
             num_given = num_latent_frames(arguments.num_given_frames, ratio)
             changes["window"] = max(1, config.sample_frames - 1, num_given)
-        if isinstance(arguments.reencode_at, int) and arguments.context_frames is None:
+        if isinstance(arguments.reencode_at, (int, np.integer)) and arguments.context_frames is None:
             changes["context_frames"] = max(0, arguments.reencode_at // 2 - 1) * ratio + 1
         if isinstance(arguments.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             changes["callback_on_step_end_tensor_inputs"] = arguments.callback_on_step_end.tensor_inputs
@@ -704,6 +712,18 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
 
+def _text_of_every_video(text: TextArguments, num_videos: int) -> dict[str, Any]:
+    """The arguments of one text, repeated for every given video."""
+    changes = {}
+    if isinstance(text.prompt, str):
+        changes["prompt"] = [text.prompt] * num_videos
+    elif isinstance(text.prompt_embeds, torch.Tensor) and len(text.prompt_embeds) == 1 < num_videos:
+        for name, value in text.text().items():
+            if isinstance(value, torch.Tensor) and len(value) == 1:
+                changes[name] = value.expand(num_videos, *value.shape[1:])
+    return changes
+
+
 class _TextOfStream:
     """
     Checks and encodes the prompts that a stream is given on the way. A negative prompt stays until it is changed.
@@ -717,11 +737,14 @@ class _TextOfStream:
     def __init__(self, pipeline: VideoARPipeline, arguments: CallArguments, settings: dict[str, Any]):
         self.pipeline = pipeline
         self.num_prompts = arguments.num_prompts
+        self.has_given_videos = arguments.given_frames is not None
         self.settings = settings
         self.negative_text = {name: value for name, value in arguments.text().items() if name.startswith("negative")}
 
     def __call__(self, **text: Any) -> PromptStates:
         text = TextArguments(**text)
+        if self.has_given_videos:
+            text = replace(text, **_text_of_every_video(text, self.num_prompts))
         self.pipeline._check_text(text)
         if text.num_prompts != self.num_prompts:
             name = "prompt" if text.prompt_embeds is None else "prompt_embeds"

@@ -120,7 +120,6 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         self,
         image: Image | list[Image],
         prompt: str | list[str] | None = None,
-        overlap_decoding: bool = False,
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -146,6 +145,7 @@ class VideoARImageToVideoPipeline(VideoARPipeline):
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         max_sequence_length: int | None = None,
+        overlap_decoding: bool = False,
     ) -> VideoARStream:
         r"""
         Generates videos chunk by chunk, see [`VideoARPipeline.stream`]. The first chunk is the reconstructed image.

@@ -117,7 +117,6 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
         self,
         video: Video | list[Video],
         prompt: str | list[str] | None = None,
-        overlap_decoding: bool = False,
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -143,6 +142,7 @@ class VideoARVideoToVideoPipeline(VideoARPipeline):
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         max_sequence_length: int | None = None,
+        overlap_decoding: bool = False,
     ) -> VideoARStream:
         r"""
         Continues videos chunk by chunk, see [`VideoARPipeline.stream`]. The first chunks are the reconstructed given frames.

@@ -161,7 +161,9 @@ class VideoARStream:
         """
         if conditions is not None and not self.is_closed:
             known = self.sampler.transformer.config.frame_conditions or {}
-            check_frame_conditions(conditions, known, len(self.sampler.frame_sum), num_frames=None, is_single=True)
+            frame_sum = self.sampler.frame_sum
+            check_frame_conditions(conditions, known, len(frame_sum), num_frames=None, is_single=True)
+            conditions = {name: condition.to(frame_sum.device) for name, condition in conditions.items()}
         with self._work():
             self._next_conditions = conditions
             latent_frames = self._sampled_ahead or self._next_latent_frames(most=1)
@@ -193,7 +195,7 @@ class VideoARStream:
         with self._work():
             self._on_progress = on_progress
             most = 1 if self.sampler.wants_pixels else None
-            while latent_frames := self._next_latent_frames(most):
+            while latent_frames := self._next_latent_frames(most, at_least_one=True):
                 parts.append(self._decode(latent_frames))
                 self._wait_for_decoder()
         self.close()
@@ -213,7 +215,7 @@ class VideoARStream:
         """
         with self._work():
             self._on_progress = on_progress
-            return self._next_latent_frames(most)
+            return self._next_latent_frames(most, at_least_one=True)
 
     @torch.no_grad()
     def decode_frames(self, latent_frames: list[torch.Tensor]) -> torch.Tensor:
@@ -333,13 +335,17 @@ class VideoARStream:
 
     # 3. Sampling and decoding
 
-    def _next_latent_frames(self, most: int | None) -> list[torch.Tensor]:
+    def _next_latent_frames(self, most: int | None, at_least_one: bool = False) -> list[torch.Tensor]:
         """
         The next latent frames, each `(B, d, H', W')`: `most` of them, fewer where the video ends or is stopped, or where they have
-        to be decoded before the tail can be re-encoded.
+        to be decoded before the tail can be re-encoded. With `at_least_one` a video that is stopped before it begins has its first
+        frame all the same, after one step.
         """
         latent_frames = []
-        while not self.has_ended and len(latent_frames) != most:
+        while len(latent_frames) != most:
+            is_owed = at_least_one and self.latent_frame == 0 and not self.is_closed
+            if self.has_ended and not is_owed:
+                break
             if not self._given_frames and self.sampler.frame == self.length.reencode_at:
                 if latent_frames:
                     break

@@ -324,7 +324,7 @@ class VideoARScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
         if guidance_scale is None:
             guidance_scale = config.guidance_scale
         if config.guidance_schedule == "constant" or guidance_scale <= 1:
-            return guidance_scale
+            return max(1.0, guidance_scale)  # below 1 it would not be off, but towards the unconditional branch
         over_frames = min(1.0, step.frame / max(1, num_frames - 1))
         over_scales = step.scale / max(1, num_scales - 1)
         if config.guidance_schedule == "falling":

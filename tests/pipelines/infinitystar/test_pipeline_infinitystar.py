@@ -323,6 +323,22 @@ def test_a_closed_stream_has_no_more_chunks(pipe):
         stream.state()
 
 
+def test_a_stream_that_raised_has_ended_and_says_so(own_pipe):
+    def cancel(pipeline, step, timestep, tensors):
+        if step == 20:
+            raise KeyboardInterrupt
+        return tensors
+
+    arguments = {"prompt_embeds": run_text(), "num_frames": 17, "output_type": "latent"}
+    stream = own_pipe.stream(**arguments, generator=make_generator(), callback_on_step_end=cancel)
+    with pytest.raises(KeyboardInterrupt):
+        list(stream)
+    assert stream.is_closed
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"ended with an error \(KeyboardInterrupt: \). Call `stream`"):
+            next(stream)
+
+
 def test_an_interrupted_video_has_its_finished_clips(own_pipe):
     whole = sample(own_pipe)
 
@@ -568,8 +584,22 @@ def test_an_adapter_is_saved_and_loaded(own_pipe, tmp_path):
         ({"prompt": []}, "`prompt` is an empty list"),
         ({"prompt": 3}, "`prompt` has to be of type `str` or `list\\[str\\]`, got <class 'int'>"),
         ({"negative_prompt": "a"}, "need a text encoder, and this pipeline has none"),
-        ({"prompt_embeds": torch.zeros(1, 13, 47)}, "of shape \\(prompts, at most 512, 48\\), got \\(1, 13, 47\\)"),
-        ({"prompt_embeds": torch.zeros(1, 513, 48)}, "of shape \\(prompts, at most 512, 48\\), got \\(1, 513, 48\\)"),
+        ({"prompt_embeds": torch.zeros(1, 13, 47)}, "has to be \\(batch, tokens, 48\\), got \\(1, 13, 47\\)"),
+        ({"prompt_embeds": torch.zeros(1, 513, 48)}, "has 513 tokens, the longest text of this model is 512"),
+        ({"prompt_embeds": torch.full((1, 13, 48), float("nan"))}, "`prompt_embeds` holds values that are not finite"),
+        ({"prompt_attention_mask": torch.ones(1, 5)}, "`prompt_attention_mask` has to be a tensor of the shape"),
+        ({"prompt_attention_mask": torch.arange(13)[None] > 3}, "has to hold the text first"),
+        ({"negative_prompt_attention_mask": torch.ones(1, 13)}, "belongs to `negative_prompt_embeds`, which were not"),
+        ({"attention_kwargs": {"scal": 0.5}}, "`attention_kwargs` may only have 'scale'"),
+        ({"num_videos_per_prompt": 1.0}, "`num_videos_per_prompt` has to be an integer, got 1.0"),
+        ({"num_frames": 17.0}, "`num_frames` has to be an integer, got 17.0. Pass 17"),
+        ({"callback_on_step_end": 3}, "`callback_on_step_end` has to be a function"),
+        ({"callback_on_step_end": lambda *arguments: None}, "`callback_on_step_end` has to return a dictionary"),
+        (
+            {"callback_on_step_end": lambda *arguments: {"latents": torch.zeros(1)}},
+            "has to return as `latents` a float tensor of shape",
+        ),
+        ({"image": 200 * torch.ones(3, 64, 112)}, "has values from 200 to 200: pass floats in \\[0, 1\\]"),
         ({"negative_prompt_embeds": torch.zeros(2, 13, 48)}, "`negative_prompt_embeds` has 2 entries for 1 prompts"),
         ({"max_sequence_length": 513}, "`max_sequence_length` has to be between 1 and 512, got 513"),
         ({"image": video_frames(1)[0], "video": video_frames(9)}, "Pass at most one of `image` and `video`"),

@@ -20,7 +20,8 @@ class InfinityStarStream:
     concatenated along time, are what `__call__` returns. Given frames come first, as the tokenizer reconstructs them.
 
     Its memory is freed when it ends, is closed, or is left as a context manager. Several streams and calls of one pipeline may take
-    turns. Setting `pipe._interrupt = True` ends them all; a clip that is not finished is lost.
+    turns. Setting `pipe._interrupt = True` ends them all; a clip that is not finished is lost. A stream that raised an error, or was
+    cancelled with Ctrl-C, has ended.
 
     Args:
         pipeline ([`InfinityStarPipeline`]): Whose tokenizer decodes, and whose interruption ends the video.
@@ -47,6 +48,7 @@ class InfinityStarStream:
         self._first_latents = None  # decoded already, for the decoder's state
         self._decoder_state = None
         self._on_progress = None
+        self._failure: str | None = None  # not the error, whose traceback would keep all it had at hand in memory
 
     @property
     def num_passes(self) -> int:
@@ -63,11 +65,18 @@ class InfinityStarStream:
 
     @torch.no_grad()
     def __next__(self) -> np.ndarray | torch.Tensor | list[list[PIL.Image.Image]]:
-        latents = self._next_clip()
-        if latents is None:
+        if self._failure is not None:
+            raise RuntimeError(f"This stream ended with an error ({self._failure}). Call `stream` for another one.")
+        try:
+            latents = self._next_clip()
+            if latents is not None:
+                return self.pipeline.postprocess(self._decode(latents), self.output_type)
+        except BaseException as error:  # half of a clip is sampled, and the generator has moved on
+            self._failure = f"{type(error).__name__}: {error}"
             self.close()
-            raise StopIteration
-        return self.pipeline.postprocess(self._decode(latents), self.output_type)
+            raise
+        self.close()
+        raise StopIteration
 
     def run(self, on_progress: Callable[[], None]) -> np.ndarray | torch.Tensor | list[list[PIL.Image.Image]]:
         """

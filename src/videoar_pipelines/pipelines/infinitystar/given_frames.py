@@ -47,6 +47,9 @@ def load_frames(frames: Sequence[Frame], height: int, width: int) -> torch.Tenso
 
     Returns:
         `torch.Tensor` of shape `(3, F, height, width)`: Float32 in [-1, 1].
+
+    Raises:
+        `ValueError`: Values are out of range.
     """
     return torch.stack([_load_frame(frame, height, width) for frame in frames], dim=1)
 
@@ -66,6 +69,11 @@ def _load_frame(frame: Frame, height: int, width: int) -> torch.Tensor:
         frame = torch.from_numpy(frame.copy()).permute(2, 0, 1)
     if frame.dtype == torch.uint8:
         frame = frame.float() / 255
+    lowest, highest = frame.min().item(), frame.max().item()
+    if not (lowest >= -1e-3 and highest <= 1 + 1e-3):  # written so that NaN is refused as well
+        raise ValueError(
+            f"A given picture has values from {lowest:.4g} to {highest:.4g}: pass floats in [0, 1], or `uint8` levels."
+        )
     frame = frame.float() * 2 - 1
     if tuple(frame.shape[-2:]) != covering:
         frame = F.interpolate(frame[None], size=covering, mode="bicubic", antialias=True)[0].clamp(-1, 1)

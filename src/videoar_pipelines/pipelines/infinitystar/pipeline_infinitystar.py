@@ -40,8 +40,16 @@ from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
 from ..call_arguments import (
     FOREIGN_ARGUMENTS,
+    OUTPUT_TYPES,
+    TextArguments,
+    check_attention_kwargs,
+    check_callback,
+    check_callback_outputs,
     check_generator,
+    check_integer,
+    check_num_frames,
     check_padding,
+    check_text,
     describe_arguments,
     refuse_foreign_arguments,
 )
@@ -320,12 +328,7 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
 
     def _check_length(self, num_frames: int, num_given_frames: int) -> None:
         ratio = self.vae_scale_factor_temporal
-        if num_frames < 1 or (num_frames - 1) % ratio != 0:
-            below = max(0, (num_frames - 1) // ratio) * ratio + 1
-            raise ValueError(
-                f"`num_frames` has to be {ratio} * n + 1, got {num_frames}. The nearest that work are {below} and "
-                f"{below + ratio}."
-            )
+        check_num_frames("num_frames", num_frames, ratio)
         if num_given_frames == 0:
             return
         per_clip = self.scheduler.config.latents_per_clip * ratio
@@ -375,50 +378,17 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
                 )
         return given
 
-    def _check_text(self, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, max_sequence_length) -> int:
-        """Returns the number of prompts."""
-        if (prompt is None) == (prompt_embeds is None):
-            raise ValueError("Provide exactly one of `prompt` and `prompt_embeds`.")
-        if prompt is not None and not isinstance(prompt, (str, list)):
-            raise ValueError(f"`prompt` has to be of type `str` or `list[str]`, got {type(prompt)}.")
-        if isinstance(prompt, list) and not prompt:
-            raise ValueError("`prompt` is an empty list. Pass at least one prompt.")
-        if self.text_encoder is None and (prompt is not None or negative_prompt is not None):
-            raise ValueError(
-                "`prompt` and `negative_prompt` need a text encoder, and this pipeline has none: pass `prompt_embeds` and "
-                "`negative_prompt_embeds`."
-            )
-        if negative_prompt is not None and negative_prompt_embeds is not None:
-            raise ValueError("Provide at most one of `negative_prompt` and `negative_prompt_embeds`.")
-        num_prompts = len(prompt_embeds) if prompt is None else 1 if isinstance(prompt, str) else len(prompt)
-        for name, value in (
-            ("negative_prompt", negative_prompt),
-            ("negative_prompt_embeds", negative_prompt_embeds),
-        ):
-            if value is not None and not isinstance(value, str) and len(value) != num_prompts:
-                raise ValueError(f"`{name}` has {len(value)} entries for {num_prompts} prompts. Pass {num_prompts}.")
-        longest = self.transformer.config.max_text_length
-        if max_sequence_length is not None and not 1 <= max_sequence_length <= longest:
-            raise ValueError(f"`max_sequence_length` has to be between 1 and {longest}, got {max_sequence_length}.")
-        for name, embeds in (("prompt_embeds", prompt_embeds), ("negative_prompt_embeds", negative_prompt_embeds)):
-            width = self.transformer.config.text_embed_dim
-            if embeds is not None and (embeds.ndim != 3 or embeds.shape[-1] != width or embeds.shape[1] > longest):
-                raise ValueError(
-                    f"`{name}` has to be of shape (prompts, at most {longest}, {width}), got {tuple(embeds.shape)}."
-                )
-        return num_prompts
+    def _check_text(self, text: TextArguments, max_sequence_length: int | None) -> None:
+        config = self.transformer.config
+        check_text(text, self.text_encoder is not None, config.text_embed_dim, config.max_text_length)
+        if max_sequence_length is not None:
+            check_integer("max_sequence_length", max_sequence_length, 1, config.max_text_length)
 
-    def _check_rest(self, generator, num_videos, output_type, callback_tensor_inputs) -> None:
-        if num_videos < 1:
-            raise ValueError("`num_videos_per_prompt` has to be at least 1.")
+    def _check_rest(self, generator, num_videos, output_type, attention_kwargs) -> None:
         check_generator(generator, num_videos, self.transformer.tensor_parallel_degree)
-        if output_type not in ("np", "pt", "pil", "latent"):
+        if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {output_type!r}.")
-        unknown = [name for name in callback_tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has to be in {self._callback_tensor_inputs}, but found {unknown}."
-            )
+        check_attention_kwargs(attention_kwargs)
 
     # 3. Whole videos
 
@@ -485,16 +455,25 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         num_given_frames = 0 if given is None else len(given[0])
         if given is not None and isinstance(prompt, str):
             prompt = [prompt] * len(given)
-        num_prompts = self._check_text(
-            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, max_sequence_length
+        text = TextArguments(
+            prompt,
+            negative_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            prompt_attention_mask,
+            negative_prompt_attention_mask,
         )
+        self._check_text(text, max_sequence_length)
+        num_prompts = text.num_prompts
         if given is not None and len(given) not in (1, num_prompts):
             name = "image" if image is not None else "video"
             raise ValueError(
                 f"`{name}` has {len(given)} entries for {num_prompts} prompts. Pass one, or {num_prompts}."
             )
+        check_integer("num_videos_per_prompt", num_videos_per_prompt, least=1)
         num_videos = num_prompts * num_videos_per_prompt
-        self._check_rest(generator, num_videos, output_type, callback_on_step_end_tensor_inputs)
+        self._check_rest(generator, num_videos, output_type, attention_kwargs)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         if num_frames is None:
             clip = self.scheduler.config.latents_per_clip * self.vae_scale_factor_temporal
             num_frames = max(1, num_given_frames) + clip
@@ -555,6 +534,7 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
                 tensors = {"latents": stream.sampler.latents}
                 tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                 outputs = callback_on_step_end(self, step, torch.tensor(current_pass.step, device=device), tensors)
+                check_callback_outputs(outputs, {"latents": stream.sampler.latents})
                 stream.sampler.latents = outputs.get("latents", stream.sampler.latents)
 
         stream = InfinityStarStream(self, sampler, given_clips, output_type, on_pass_end)
