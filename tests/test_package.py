@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import configparser
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -11,6 +13,7 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 import videoar_pipelines
 
 
+ROOT = Path(__file__).resolve().parents[1]
 PUBLIC_CLASSES = [
     "AutoencoderInfinityStar",
     "AutoencoderVideoAR",
@@ -86,3 +89,13 @@ def test_importing_every_public_class_needs_no_optional_dependency():
     assert not any(
         module.startswith(("videoar_pipelines.training", "videoar_pipelines.evaluation")) for module in modules
     )
+
+
+@pytest.mark.parametrize("folder", ["text_to_video", "video_tokenizer"])
+def test_the_requirements_of_an_example_are_those_of_the_package(folder):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = [config["options"]["install_requires"], *config["options.extras_require"].values()]
+    known = {line.strip() for text in lines for line in text.splitlines()}
+    required = (ROOT / "examples" / folder / "requirements.txt").read_text().split()
+    assert required and set(required) <= known

@@ -7,7 +7,7 @@
 Scores a tokenizer: PSNR, SSIM, LPIPS where weights are given, and rFVD, for every number of scales kept, in one pass;
 beside it FVD of the same clips frozen and shuffled.
 
-    python examples/evaluation/reconstruction.py --checkpoint runs/tokenizer/pipeline --data data/ucf101 \
+    python examples/evaluation/reconstruction.py --checkpoint runs/tokenizer/vae --data data/ucf101 \
         --protocols ucf101-reconstruction-test
 
 `accelerate launch` shares the work; what was measured is kept, and a run that was stopped continues.
