@@ -131,6 +131,8 @@ def test_the_scale_of_a_lora_is_an_argument_of_the_call(pipe, own_pipe, tmp_path
 
 @needs_peft
 def test_fused_projections_never_leave_an_adapter_out(tmp_path):
+    from peft import LoraConfig
+
     add_lora(make_model()).save_lora_adapter(tmp_path)
     adapted, fused = add_lora(make_model()), make_model()
     with pytest.raises(ValueError, match="leave out the layers that an adapter has at `to_q`"):
@@ -142,6 +144,12 @@ def test_fused_projections_never_leave_an_adapter_out(tmp_path):
         with pytest.raises(ValueError, match="which are fused and would not be run: call .*unfuse_qkv_projections"):
             add(fused)
         assert torch.equal(run_at_once(fused, clip), expected)
+    # Adapters elsewhere stay when another one is refused.
+    fused.add_adapter(LoraConfig(r=2, target_modules=["net.2"], init_lora_weights=False), adapter_name="elsewhere")
+    expected = run_at_once(fused, clip)
+    with pytest.raises(ValueError, match="which are fused"):
+        add_lora(fused)
+    assert torch.equal(run_at_once(fused, clip), expected) and list(fused.peft_config) == ["elsewhere"]
     fused.unfuse_qkv_projections()
     add_lora(fused)
 
@@ -151,7 +159,5 @@ def test_fused_projections_never_leave_an_adapter_out(tmp_path):
     adapted.unload_lora()
     adapted.fuse_qkv_projections()
     assert_same_logits(run_at_once(adapted, clip), merged)
-    from peft import LoraConfig
-
     adapted.add_adapter(LoraConfig(r=2, target_modules=["net.2"], init_lora_weights=False))
     assert_different(run_at_once(adapted, clip), merged)

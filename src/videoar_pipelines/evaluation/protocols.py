@@ -39,9 +39,12 @@ class ClipProtocol:
         height, width (`int`): Pixels that the clip is brought to; the network's own size comes after.
         frame_stride (`int`, defaults to 1): Take every so many-th frame.
         fps (`float`, *optional*): Instead of a stride, frames per second to sample at.
-        windows (`str`, defaults to `"one"`): `"one"` clip of a video, or `"all"` disjoint ones.
+        windows (`str`, defaults to `"one"`):
+            `"one"` clip of a video, or `"all"` disjoint ones: of a video whose frame rate varies, by its average rate.
         start (`str`, defaults to `"random"`): Where the one clip begins: `"random"` (by the seed), `"center"` or `"first"`.
-        fit (`str`, defaults to `"cover"`): `"cover"`, keep the proportions and crop the centre; or `"squash"`, stretch.
+        fit (`str`, defaults to `"cover"`):
+            `"cover"`, keep the proportions and crop the centre; or `"squash"`, stretch. Pixels count as squares, as where published
+            numbers were made.
         kernel (`str`, defaults to `"bilinear"`): Of the resizing: `"bilinear"`, `"bicubic"` or `"area"`.
         antialias (`bool`, defaults to `True`): Whether the kernel widens when a clip gets smaller.
         round_trip (`str`, defaults to `"uint8"`): What a clip goes through at its size: `"uint8"` rounds to 256 levels, `"mp4"`

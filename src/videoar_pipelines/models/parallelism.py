@@ -5,6 +5,8 @@ Transformers that processes share, by diffusers' `enable_parallelism`: how weigh
 what does not. How sequences are divided is in the `_cp_plan` of a model.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -92,39 +94,42 @@ class ParallelTransformerMixin:
 
     def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
         """As in diffusers. See [`~load_lora_adapter`]."""
-        super().add_adapter(adapter_config, adapter_name)
-        self._check_adapters_of_projections()
+        with self._refusing_adapters_of_fused_projections():
+            super().add_adapter(adapter_config, adapter_name)
 
     def load_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """
         As in diffusers.
 
         Raises:
-            `ValueError`: The adapter has layers at projections that are fused and would not be run.
+            `ValueError`: The adapter has layers at projections that are fused and would not be run. It is taken out again.
         """
-        result = super().load_lora_adapter(*args, **kwargs)
-        self._check_adapters_of_projections()
-        return result
+        with self._refusing_adapters_of_fused_projections():
+            return super().load_lora_adapter(*args, **kwargs)
 
-    def _has_adapters_of_projections(self, fused_only: bool = False) -> bool:
-        if not getattr(self, "_hf_peft_config_loaded", False):
-            return False
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        return any(
-            isinstance(getattr(module, name, None), BaseTunerLayer)
-            for module in self.modules()
-            if hasattr(module, "fused_projections") and (module.fused_projections or not fused_only)
-            for name in ("to_q", "to_k", "to_v")
-        )
-
-    def _check_adapters_of_projections(self) -> None:
+    @contextlib.contextmanager
+    def _refusing_adapters_of_fused_projections(self) -> Iterator[None]:
+        before = set(getattr(self, "peft_config", ()))
+        yield
         if self._has_adapters_of_projections(fused_only=True):
-            self.unload_lora()
+            self.delete_adapters([name for name in self.peft_config if name not in before])
+            if not before:
+                self.unload_lora()
             raise ValueError(
                 "The adapter has layers at `to_q`, `to_k` and `to_v`, which are fused and would not be run: call"
                 " `transformer.unfuse_qkv_projections()` before, and load it again."
             )
+
+    def _has_adapters_of_projections(self, fused_only: bool = False) -> bool:
+        layers = (
+            getattr(module, name, None)
+            for module in self.modules()
+            if hasattr(module, "fused_projections") and (module.fused_projections or not fused_only)
+            for name in ("to_q", "to_k", "to_v")
+        )
+        # Of peft, whose layers name what they keep by adapter; a layer whose adapters were deleted is as good as none.
+        kept = (getattr(layer, name) for layer in layers for name in getattr(layer, "adapter_layer_names", ()))
+        return any(len(by_adapter) > 0 for by_adapter in kept)
 
     def _check_not_tensor_parallel(self, name: str) -> None:
         if self.tensor_parallel_degree > 1:
