@@ -220,7 +220,8 @@ def benchmark(pipeline: VideoARPipeline, config: str, mode: str, batch_size: int
     num_latent_frames = (args.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
     steps = generation_steps(schedule, num_latent_frames, args.text_length)
     flops = [step_flops(transformer, num_tokens, num_keys, branches) for num_tokens, num_keys in steps]
-    bytes_read = [step_bytes(transformer, num_keys, branches) for _, num_keys in steps]
+    weight_bytes = None if args.quantize is None else 1
+    bytes_read = [step_bytes(transformer, num_keys, branches, weight_bytes) for _, num_keys in steps]
     flops_seconds = sum(flops) / rates["gemm_flops_per_s"]
     roofline_seconds = sum(
         max(operations / rates["gemm_flops_per_s"], size / rates["copy_bytes_per_s"])

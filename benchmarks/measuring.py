@@ -173,12 +173,18 @@ def step_flops(
     return int(batch_size * num_tokens * (2 * weights + attention))
 
 
-def step_bytes(transformer: VideoARTransformer3DModel, num_keys: int, batch_size: int) -> int:
-    """Bytes that one forward pass has to read at least: every weight of the blocks, and the keys and values."""
+def step_bytes(
+    transformer: VideoARTransformer3DModel, num_keys: int, batch_size: int, weight_bytes: int | None = None
+) -> int:
+    """
+    Bytes that one forward pass has to read at least: every weight of the blocks, of `weight_bytes` each if they are quantised, and the
+    keys and values.
+    """
     config = transformer.config
     heads = config.num_key_value_heads or config.num_attention_heads
     cache = 2 * config.num_layers * num_keys * heads * config.attention_head_dim
-    return (num_block_weights(transformer) + batch_size * cache) * transformer.start_embedding.element_size()
+    element_size = transformer.start_embedding.element_size()
+    return num_block_weights(transformer) * (weight_bytes or element_size) + batch_size * cache * element_size
 
 
 def num_block_weights(transformer: VideoARTransformer3DModel) -> int:

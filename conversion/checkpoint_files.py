@@ -13,6 +13,10 @@ from safetensors.torch import load_file
 from videoar_pipelines.utils.command_line import UsageError
 
 
+# Keys under which public files, and training checkpoints around them, hold the tensors of a tokenizer.
+VAE_WRAPPERS = ("vae", "ema", "state_dict", "trainer", "vae_local")
+
+
 class ConversionError(UsageError):
     """A checkpoint that cannot be converted; its text is one line for the user."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from checkpoint_files import (
+    VAE_WRAPPERS,
     ConversionError,
     check_complete,
     describe,
@@ -30,9 +31,6 @@ from videoar_pipelines import AutoencoderVideoAR
 from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
-
-# Keys under which the public files, and training checkpoints around them, hold the tensors.
-WRAPPERS = ("vae", "ema", "state_dict", "trainer", "vae_local")
 
 # Public name without ".weight" or ".bias" -> ours. Layers are stored with or without a wrapper of their own ("conv",
 # "norm"). The decoder's levels are counted from fine to coarse there and in the order of execution here: `{step}`.
@@ -109,7 +107,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return unwrap(
         read_checkpoint(path),
         path,
-        WRAPPERS,
+        VAE_WRAPPERS,
         is_ours=lambda key: key.startswith("encoder."),
         absent="no tokenizer: there is no key 'encoder.*'",
     )

@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 
 import torch
-from checkpoint_files import ConversionError, first_of, read_checkpoint, unwrap
+from checkpoint_files import VAE_WRAPPERS, ConversionError, first_of, read_checkpoint, unwrap
 from infinitystar_tokenizer_keys import convert_tokenizer
 from infinitystar_transformer_keys import TensorPlan, check_plans, plan_tensors, read_config
 from safetensors import SafetensorError, safe_open
@@ -38,9 +38,6 @@ from videoar_pipelines.schedulers.scheduling_infinitystar import PRESETS
 from videoar_pipelines.utils.command_line import CommandLineParser, check_is_new, run_command_line
 from videoar_pipelines.utils.files import complete_or_absent
 
-
-# Keys under which files hold the tensors of the tokenizer.
-VAE_WRAPPERS = ("vae", "ema", "state_dict", "trainer", "vae_local")
 
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FILE_NAME = "diffusion_pytorch_model"

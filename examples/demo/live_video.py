@@ -226,10 +226,12 @@ class LiveVideos:
         else:
             arguments["generator"].manual_seed(seed)
         with self._lock:
-            if before := self._videos.pop(visitor, None):
+            before = self._videos.get(visitor)  # stays, to be saved, until there is a new one
+            if before is not None:
                 before.stop()
                 before.wait_for_end(timeout_seconds=5)
-            if self.num_running >= self.settings.most_videos:
+            others = [video for video in self._videos.values() if video is not before]
+            if sum(video.is_running for video in others) >= self.settings.most_videos:
                 raise ValueError(
                     f"{self.settings.most_videos} videos are running, as many as this machine makes in real time. Try again "
                     "when a visitor has left."

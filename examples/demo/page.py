@@ -31,7 +31,7 @@ PROMPTS = [
 VIDEO = '<figure><img alt="The video"><figcaption></figcaption></figure>'
 VIDEO_STYLE = """
 figure { margin: 0; text-align: center; }
-img { width: 100%; max-width: 384px; aspect-ratio: 1; background: #eee; }
+img { width: 100%; max-width: 384px; aspect-ratio: auto 1; background: #eee; }
 img:not([src]) { visibility: hidden; }
 figcaption { min-height: 1.5em; color: #666; font-variant-numeric: tabular-nums; }
 """

@@ -102,6 +102,8 @@ def main(args):
     are_predictions = [protocol.given_frames > 0 for protocol, _ in protocols]
     if all(are_predictions):
         refuse_flags(args, CHOICES_OF_REAL_CLIPS, "predictions are scored against the clips that they continue")
+    if args.samples is None:
+        refuse_flags(args, ("num_fake",), "there are no samples")
     if not any(are_predictions):
         refuse_flags(
             args, PERCEPTUAL_FLAGS, "LPIPS compares predictions with true frames, and no protocol gives frames"

@@ -79,7 +79,8 @@ def check_args(args):
         if in_vain and given is None:
             raise ValueError(f"`--{in_vain[0]}` has no effect without `{needed}`.")
     if args.data == "moving_shapes":
-        in_vain = [flag for flag in ("shuffle", *reading[:3]) if getattr(args, flag) not in (None, False)]
+        of_files = ("shuffle", "file_column", "caption_column", "ucf101_fold", *reading[:3])
+        in_vain = [flag for flag in of_files if getattr(args, flag) not in (None, False)]
         if in_vain:
             raise ValueError(
                 f"`--{in_vain[0]}` has no effect on moving shapes, which are drawn for each sample: leave it out."
@@ -119,6 +120,7 @@ def main(args):
     if args.given_frames is not None:
         reading = {"clip_fps": args.clip_fps, "frame_stride": args.frame_stride or 1}
         settings |= {"given_frames": args.given_frames, "clip_start": args.clip_start or "center"} | reading
+        settings |= {"keep_real_clips": args.keep_real_clips}
     folder = SampleFolder(args.output_dir, samples, settings, args.seed, args.format, args.fps)
     sample_many(
         pipe,

@@ -102,7 +102,9 @@ def read_page(folder: Path) -> list[dict[str, str]]:
 def read_folder(folder: Path) -> list[dict[str, str]]:
     """The rows of a `manifest.jsonl`: `file`, `caption` and `source`."""
     rows = []
-    for number, line in enumerate((folder / MANIFEST).read_text(encoding="utf-8").strip().split("\n"), start=1):
+    for number, line in enumerate((folder / MANIFEST).read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         row = json.loads(line)
         missing = [name for name in ("file", "caption", "source") if name not in row]
         if missing:

@@ -12,6 +12,7 @@ commitment and entropy terms.
 """
 
 import argparse
+import functools
 import json
 import logging
 from pathlib import Path
@@ -20,7 +21,8 @@ import torch
 from PIL import Image
 
 from videoar_pipelines import AutoencoderVideoAR, VideoARScheduler
-from videoar_pipelines.data.sources import add_data_arguments, make_batches
+from videoar_pipelines.data.sources import add_data_arguments, has_held_out_data, make_batches
+from videoar_pipelines.data.token_shards import fingerprint_of_encoder
 from videoar_pipelines.training.arguments import add_run_arguments, parse_args_with_config_file
 from videoar_pipelines.training.checkpoints import TrainingState
 from videoar_pipelines.training.components import config_of
@@ -155,8 +157,8 @@ def parse_args(arguments=None):
     add_held_out_arguments(parser.add_argument_group("held-out clips"), default_batches=1)
 
     args = parse_args_with_config_file(parser, arguments)
-    validates = args.validation_batches > 0 or args.validation_fvd_clips > 0
-    if validates and args.validation_split == "validation" and args.validation_data in (None, args.data):
+    # Whether or not this run validates, so that it can be resumed with fewer or more validations.
+    if args.validation_split == "validation" and not has_held_out_data(args):
         args.unsplit = "hashed"
     if (args.vae_config is None) == (args.pretrained_vae is None):
         raise UsageError("Pass exactly one of `--vae_config` (from scratch) and `--pretrained_vae`.")
@@ -269,8 +271,12 @@ def train(accelerator, args):
         vae = AutoencoderVideoAR.from_config(args.vae_config)
     scheduler = VideoARScheduler.from_config(args.scheduler_config)
     vae.train()
+    save_extra = None
     if args.freeze_encoder:
         vae.encoder.requires_grad_(False)
+        save_extra = functools.partial(
+            save_encoder_source, vae=args.pretrained_vae, fingerprint=fingerprint_of_encoder(vae)
+        )
     if args.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     if args.compile:
@@ -329,7 +335,7 @@ def train(accelerator, args):
         {"vae": average},
         shared,
         {"data": batches},
-        save_extra=(lambda folder: save_encoder_source(folder, args.pretrained_vae)) if args.freeze_encoder else None,
+        save_extra=save_extra,
     )
     start_trackers(accelerator, args, "video_tokenizer")
 

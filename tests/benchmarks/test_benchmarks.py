@@ -301,6 +301,7 @@ def test_bytes_of_a_step_are_those_of_weights_and_cache():
     transformer.fuse_qkv_projections()
     assert measuring.step_bytes(transformer, 46, 2) == read  # matrices that a fused one replaces are not read
     assert read == weights + 2 * 2 * 2 * 46 * 64 * 4  # keys and values, layers, sequences, tokens, channels, bytes
+    assert measuring.step_bytes(transformer, 46, 2, weight_bytes=1) == read - weights * 3 // 4
 
 
 @pytest.mark.parametrize("window", [None, 2, 9])

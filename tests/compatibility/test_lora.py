@@ -145,11 +145,13 @@ def test_fused_projections_never_leave_an_adapter_out(tmp_path):
             add(fused)
         assert torch.equal(run_at_once(fused, clip), expected)
     # Adapters elsewhere stay when another one is refused.
-    fused.add_adapter(LoraConfig(r=2, target_modules=["net.2"], init_lora_weights=False), adapter_name="elsewhere")
+    for name in ("elsewhere", "there"):
+        fused.add_adapter(LoraConfig(r=2, target_modules=["net.2"], init_lora_weights=False), adapter_name=name)
+    fused.set_adapter(["elsewhere", "there"])
     expected = run_at_once(fused, clip)
     with pytest.raises(ValueError, match="which are fused"):
         add_lora(fused)
-    assert torch.equal(run_at_once(fused, clip), expected) and list(fused.peft_config) == ["elsewhere"]
+    assert torch.equal(run_at_once(fused, clip), expected) and list(fused.peft_config) == ["elsewhere", "there"]
     fused.unfuse_qkv_projections()
     add_lora(fused)
 

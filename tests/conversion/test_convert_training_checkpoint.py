@@ -117,6 +117,15 @@ def test_a_decoder_alone_gets_the_encoder_that_training_began_with(tmp_path):
     tiny.rename(tmp_path / "moved")
     with pytest.raises(UsageError, match="`--vae` '.*tiny/vae' is no folder"):
         main([*checkpoint, str(tmp_path / "again")])
+    other = save_tiny_pipeline(tmp_path / "other")
+    vae = AutoencoderVideoAR.from_pretrained(other / "vae")
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(2)
+    vae.save_pretrained(other / "vae")
+    with pytest.raises(
+        UsageError, match="is not the tokenizer that .*checkpoint-2 began with: its encoder has other weights"
+    ):
+        main([*checkpoint, str(tmp_path / "again"), "--vae", str(other / "vae")])
     (tmp_path / "run/checkpoint-2/encoder_source.json").unlink()
     with pytest.raises(
         UsageError, match="weights of the tokenizer, encoder.*name the tokenizer that training began with"

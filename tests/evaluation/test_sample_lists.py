@@ -32,8 +32,8 @@ def table(tmp_path_factory):
 
 def test_a_prompt_file_has_a_prompt_a_line(tmp_path):
     path = tmp_path / "prompts.txt"
-    path.write_text("\ufeffa red circle\n\n  a façade \n", encoding="utf-8")
-    assert read_prompt_file(path) == ["a red circle", "a façade"]
+    path.write_bytes("\ufeffa red\u2028circle\r\n\n  a façade \n".encode())
+    assert read_prompt_file(path) == ["a red\u2028circle", "a façade"]
 
 
 @pytest.mark.parametrize(

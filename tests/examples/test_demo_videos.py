@@ -110,6 +110,19 @@ def test_one_visitor_too_many_is_refused_until_another_leaves(videos):
     assert videos.num_running == 2
 
 
+def test_a_video_that_has_ended_stays_until_there_is_a_new_one(pipe, tmp_path):
+    videos = LiveVideos(pipe, Settings(most_videos=1, **HURRIED))
+    ended = videos.start("a", "a red circle")
+    next(ended.frames())
+    ended.stop()
+    ended.wait_for_end(timeout_seconds=10)
+    videos.start("b", "a green square")
+    with pytest.raises(ValueError, match="1 videos are running"):
+        videos.start("a", "a red circle")
+    assert videos.of("a") is ended
+    videos.forget("b")
+
+
 def test_a_new_video_of_a_visitor_ends_his_old_one(pipe):
     videos = LiveVideos(pipe, Settings(most_videos=1, **HURRIED))
     first = videos.start("a", "a red circle")

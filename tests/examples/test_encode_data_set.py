@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The VideoAR Pipelines Authors
 # SPDX-License-Identifier: Apache-2.0
+import argparse
 import copy
 import json
 import runpy
@@ -440,6 +441,15 @@ def test_flags_for_videos_go_with_shards_where_the_run_validates_on_videos(two_s
     assert "bits" in next(make_batches(args, 2, **models))
     (held_out,) = read_held_out(args, 1, **models)
     assert "pixel_values" in held_out
-    args.fps, args.ucf101_fold = None, 2
-    with pytest.raises(ValueError, match="`--ucf101_fold` has no effect"):
+    args.fps = None
+    for flag, value in (
+        ("ucf101_fold", 2),
+        ("random_flip", True),
+        ("random_crop", 1.5),
+    ):  # the last two are for training
+        changed = argparse.Namespace(**vars(args) | {flag: value})
+        with pytest.raises(ValueError, match=f"`--{flag}` has no effect"):
+            make_batches(changed, 2, **models)
+    args.validation_data = "nowhere"
+    with pytest.raises(ValueError, match="`--validation_data` 'nowhere' is neither"):
         make_batches(args, 2, **models)

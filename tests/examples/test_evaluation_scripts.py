@@ -161,6 +161,7 @@ def test_flags_that_would_have_no_effect_are_refused(folder, tmp_path):
         ([*predictions, "--num_real", 4], "num_real"),
         ([*predictions, "--no_anchors"], "no_anchors"),
         (["--real", folder / "real", "--vgg_weights", "vgg.pth"], "vgg_weights"),
+        (["--real", folder / "real", "--num_fake", 0], "num_fake"),
     ):
         with pytest.raises(ValueError, match=f"`--{flag}` has no effect, since "):
             run_script(FVD, *common(folder, *arguments))

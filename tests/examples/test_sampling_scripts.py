@@ -235,6 +235,7 @@ def test_moving_shapes_need_no_files(checkpoint, tmp_path):
             "`--clip_start` has no effect without `--given_frames`",
         ),
         ("--data moving_shapes --num_samples 2 --shuffle", "`--shuffle` has no effect on moving shapes"),
+        ("--data moving_shapes --num_samples 2 --file_column path", "`--file_column` has no effect on moving shapes"),
         ("--data {tmp}/missing --num_samples 2", "`--data` .*missing"),
         ("--ucf101_classes --num_samples 2 --num_frames 6", "`num_frames`.*got 6.*5 and 9"),
         ("--data moving_shapes --num_samples 2 --given_frames 0", "`--given_frames` must be at least 1, but is 0"),
@@ -269,3 +270,22 @@ def test_scripts_refuse_what_their_readers_cannot_read(commands, tmp_path):
     script, arguments = commands["generate_many"]
     with pytest.raises(ValueError, match="`--num_videos_per_prompt` must be at least 1, but is 0"):
         run_script(script, *arguments, "--output_dir", tmp_path, "--num_videos_per_prompt", 0)
+
+
+def test_a_folder_without_real_clips_is_not_continued_with_them(checkpoint, tmp_path):
+    arguments = [
+        "--checkpoint",
+        checkpoint,
+        *TINY,
+        "--output_dir",
+        tmp_path,
+        "--data",
+        "moving_shapes",
+        "--num_samples",
+        2,
+    ]
+    run_script(SAMPLE, *arguments, "--given_frames", 1)
+    with pytest.raises(
+        ValueError, match="begun with other settings: line 1 has keep_real_clips = False, this run True"
+    ):
+        run_script(SAMPLE, *arguments, "--given_frames", 1, "--keep_real_clips")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from diffusers.utils import dynamic_modules_utils
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from tests.infinitystar_runs import make_run_pipeline
@@ -96,6 +96,20 @@ def test_a_card_that_somebody_wrote_stays_and_a_written_one_is_brought_up_to_dat
     card.write_text("My own words.")
     pipe.save_pretrained(tmp_path)
     assert card.read_text() == "My own words."
+
+
+def test_the_card_of_diffusers_is_replaced_and_what_somebody_added_to_it_is_not(pipe, tmp_path):
+    filler = "This is the model card of a diffusers pipeline. This model card has been automatically generated."
+    card = tmp_path / "README.md"
+    written = ModelCard.from_template(ModelCardData(), model_description=filler)
+    written.data.license = "mit"
+    written.save(card)
+    with_a_section = card.read_text() + "\n## Training data\n\nMine.\n"
+    pipe.save_pretrained(tmp_path)
+    assert card.read_text() == pipe.model_card(tmp_path.name)
+    card.write_text(with_a_section)
+    pipe.save_pretrained(tmp_path)
+    assert card.read_text() == with_a_section
 
 
 def test_the_card_of_a_component_alone_loads_it(pipe):

@@ -291,6 +291,8 @@ def test_one_text_is_for_all_given_images(pipe):
     embeds, negative_embeds, mask, negative_mask = pipe.encode_prompt(PROMPT)
     states = {"prompt_embeds": embeds, "prompt_attention_mask": mask}
     states |= {"negative_prompt_embeds": negative_embeds, "negative_prompt_attention_mask": negative_mask}
+    given = pipe(images, [PROMPT], generator=[generator(0), generator(1)], **arguments).frames
+    assert torch.equal(given, expected)
     given = pipe(images, generator=[generator(0), generator(1)], **states, **arguments).frames
     torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
 

@@ -151,6 +151,10 @@ def test_a_manifest_of_held_out_clips_alone_counts_as_a_whole(tmp_path):
     expected = set(read_manifest(str(other)).files)
     args.validation_data, args.validation_batches, args.unsplit = str(other), len(expected), "hashed"
     assert {file for batch in read_held_out(args, 1) for file in batch["files"]} == expected
+    # The manifest of the training data, by its folder or by its name, is not another one.
+    args.validation_data, args.validation_batches = str(tmp_path), 1
+    held_out = {file for batch in read_held_out(args, 1) for file in batch["files"]}
+    assert held_out <= set(read_manifest(args.data, split="validation", unsplit="hashed").files)
 
 
 def test_the_held_out_loss_of_the_tokenizer_is_its_objective_with_all_scales(pipeline, batches):

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """FVD while training: over which clips it is, that processes share them, and that it leaves the run alone."""
 
-import itertools
 import json
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,10 +13,17 @@ import torch.distributed as dist
 from tests.evaluation.tiny_i3d import TinyExtractorNetwork
 from tests.examples.training_scripts import run_in_processes
 from tests.tiny_components import make_tiny_pipeline
+from tests.tiny_data import parse_data_arguments
 from videoar_pipelines.evaluation.features import FeatureExtractor
 from videoar_pipelines.evaluation.frechet import FeatureStatistics, frechet_distance
 from videoar_pipelines.evaluation.protocols import NetworkProtocol
-from videoar_pipelines.training.validation_fvd import ValidationFVD, reconstruction_fvd, sampled_fvd
+from videoar_pipelines.training.validation_fvd import (
+    ValidationFVD,
+    make_validation_fvd,
+    reconstruction_fvd,
+    sampled_fvd,
+)
+from videoar_pipelines.utils import save_video
 from videoar_pipelines.utils.command_line import UsageError
 
 
@@ -23,14 +31,7 @@ def make_batches(num_frames=9, batch_size=2, number=3):
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, 3, num_frames, 32, 32)
     levels = [torch.randint(0, 256, shape, generator=generator) for _ in range(number)]
-    return [
-        {
-            "pixel_values": level / 127.5 - 1,
-            "captions": ["a red circle"] * batch_size,
-            "files": [f"{index}-{row}.mp4" for row in range(batch_size)],
-        }
-        for index, level in enumerate(levels)
-    ]
+    return [{"pixel_values": level / 127.5 - 1, "captions": ["a red circle"] * batch_size} for level in levels]
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +99,28 @@ def test_reconstructions_are_measured_against_their_own_clips(extractor):
     assert reconstruction_fvd(fvd, pipeline.vae, pipeline.scheduler) == {"rfvd_of_4_clips": expected}
 
 
-def test_no_clip_is_taken_twice(extractor):
-    endless = itertools.cycle(make_batches())
-    assert sum(len(batch["captions"]) for batch in ValidationFVD(endless, 6, extractor).batches.values()) == 6
-    with pytest.raises(UsageError, match="`--validation_fvd_clips` is 7, but there are no more than 6 held-out clips"):
-        ValidationFVD(itertools.cycle(make_batches()), 7, extractor)
+@pytest.mark.parametrize("flags", [[], ["--data_repeats", 3], ["--image_ratio", 0.5]])
+def test_no_clip_is_taken_twice(extractor, tmp_path, flags):
+    frames = np.random.default_rng(0).random((9, 32, 32, 3), dtype=np.float32)
+    for number in range(5):
+        save_video(frames, tmp_path / f"{number}.mp4", fps=8)
+    lines = [f"{number}.mp4,a red circle,validation" for number in range(5)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["file,caption,split", *lines]))
+    args = parse_data_arguments("--data", tmp_path / "manifest.csv", *flags)
+    args.num_frames, args.validation_data, args.validation_split = 9, None, "validation"
+    accelerator = Namespace(process_index=0, num_processes=1, device="cpu")
+    for num_clips, batch_size, num_held_out in ((4, 2, 4), (5, 1, 5), (5, 2, 4), (4, 8, 4)):
+        args.validation_fvd_clips = num_clips
+        if num_clips > num_held_out:
+            with pytest.raises(UsageError, match="`--validation_fvd_clips` is 5, but there are 4 .* batches of 2"):
+                make_validation_fvd(accelerator, args, batch_size, extractor=extractor)
+            continue
+        fvd = make_validation_fvd(accelerator, args, batch_size, extractor=extractor)
+        assert sum(len(batch["captions"]) for batch in fvd.batches.values()) == num_clips
 
 
 def test_token_shards_and_short_clips_are_refused(extractor):
     with pytest.raises(ValueError, match="`--validation_data`"):
-        ValidationFVD([{"bits": [], "captions": ["a red circle"], "files": ["a.mp4"]}], 2, extractor)
+        ValidationFVD([{"bits": [], "captions": ["a red circle"]}], 2, extractor)
     with pytest.raises(ValueError, match="at least 9 frames, these have 5"):
         ValidationFVD(make_batches(num_frames=5), 2, extractor)

@@ -41,3 +41,11 @@ def test_pipelines_differ_by_their_weights_and_not_by_their_precision():
     assert fingerprint_of_pipeline(first) == fingerprint_of_pipeline(same) != fingerprint_of_pipeline(other)
     same.transformer.to(torch.bfloat16)
     assert fingerprint_of_pipeline(first) == fingerprint_of_pipeline(same)
+
+
+def test_pipelines_differ_by_what_sampling_is_set_to_and_not_by_what_training_is():
+    pipelines = [make_tiny_pipeline() for _ in range(3)]
+    pipelines[1].scheduler.register_to_config(guidance_end=0.3)
+    pipelines[2].scheduler.register_to_config(corruption_max=0.9)
+    first, sampling, training = map(fingerprint_of_pipeline, pipelines)
+    assert first == training != sampling

@@ -165,7 +165,7 @@ def read_manifest(
     elif "split" in columns:
         rows = _rows_with_split(rows, split)
     elif unsplit == "hashed" and split != "test":
-        rows = _rows_of_split(rows, file_column, split, path)
+        rows = _rows_by_hash(rows, file_column, split, path)
     elif split != "train":
         raise ValueError(
             f"The manifest {path!r} has no column 'split' to find its {split!r} rows by: add one, or ask for the split 'train'."
@@ -295,7 +295,7 @@ def _read_parquet(path: str) -> tuple[set[str], Rows]:
         return set(table.column_names), list(enumerate(table.to_pylist(), start=1))
 
 
-def _rows_of_split(rows: Rows, file_column: str, split: str, path: str) -> Rows:
+def _rows_by_hash(rows: Rows, file_column: str, split: str, path: str) -> Rows:
     """The rows of a split that the hashes of the files decide; rows without a file are for training."""
 
     def position(row: dict[str, Any] | str) -> float:

@@ -12,6 +12,7 @@ Letters used in shapes: `B` clips of a batch, `F` pixel frames, `(H, W)` pixels,
 """
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -216,7 +217,8 @@ def make_batches(
     """
     if split not in SPLITS:
         raise ValueError(f"`split` is {split!r}: pass one of {', '.join(SPLITS)}.")
-    kind = find_kind(args.data)
+    is_held_out_data = args.data != getattr(args, "training_data", args.data)
+    kind = find_kind(args.data, "--validation_data" if is_held_out_data else "--data")
     _check_flags(args, kind)
     if kind == "moving_shapes":
         if split == "test":
@@ -272,9 +274,9 @@ def make_batches(
 # 2. What they are made of
 
 
-def find_kind(data: str) -> str:
+def find_kind(data: str, flag: str = "--data") -> str:
     """
-    Which kind of data a path or URL names: `"moving_shapes"`, `"manifest"`, `"ucf101"` or `"token_shards"`.
+    Which kind of data a path or URL names: `"moving_shapes"`, `"manifest"`, `"ucf101"` or `"token_shards"`. `flag` is for the error.
 
     Raises:
         `ValueError`: It is nothing of the kind.
@@ -291,7 +293,7 @@ def find_kind(data: str) -> str:
     if _find_manifest(data) is not None:
         return "manifest"
     raise ValueError(
-        f"`--data` {data!r} is neither 'moving_shapes', nor a manifest ({', '.join(MANIFEST_SUFFIXES)}), nor a folder with"
+        f"`{flag}` {data!r} is neither 'moving_shapes', nor a manifest ({', '.join(MANIFEST_SUFFIXES)}), nor a folder with"
         f" {UCF101_LISTS_FOLDER}/, with token shards or with one of {', '.join(MANIFEST_NAMES)}."
     )
 
@@ -300,6 +302,22 @@ def _find_manifest(folder: str) -> str | None:
     file_system, path = fsspec.core.url_to_fs(folder)
     names = [name for name in MANIFEST_NAMES if file_system.isfile(join_path(path, name))]
     return join_path(folder, names[0]) if names else None
+
+
+def _manifest_of(data: str) -> str | None:
+    """The manifest that is named, or the one in the folder that is."""
+    return data if data.partition("::")[0].lower().endswith(MANIFEST_SUFFIXES) else _find_manifest(data)
+
+
+def has_held_out_data(args: argparse.Namespace) -> bool:
+    """Whether `--validation_data` names other data than `--data`, which may be named by its folder or by its manifest."""
+    names = [args.data, getattr(args, "validation_data", None)]
+    if names[1] is None or names[0] == names[1]:
+        return False
+    if all(find_kind(name, flag) == "manifest" for name, flag in zip(names, ("--data", "--validation_data"))):
+        first, second = map(_manifest_of, names)
+        return first != second and os.path.realpath(first) != os.path.realpath(second)
+    return True
 
 
 def read_table(args: argparse.Namespace, split: str) -> MediaTable:
@@ -313,10 +331,8 @@ def read_table(args: argparse.Namespace, split: str) -> MediaTable:
         return read_ucf101(args.data, split, args.ucf101_fold or 1)
     if kind != "manifest":
         raise ValueError(f"`--data` {args.data!r} has no files to read: pass a manifest or a folder with UCF-101.")
-    is_file = args.data.partition("::")[0].lower().endswith(MANIFEST_SUFFIXES)
-    path = args.data if is_file else _find_manifest(args.data)
     return read_manifest(
-        path,
+        _manifest_of(args.data),
         args.file_column or "file",
         args.caption_column or "caption",
         split,
@@ -362,10 +378,14 @@ def open_clips(
 
 def _check_flags(args: argparse.Namespace, kind: str) -> None:
     """Every flag has an effect on these data, or on those that the same run trains or validates on."""
-    others = [getattr(args, name, None) for name in ("training_data", "validation_data")]
-    kinds = {kind, *(find_kind(data) for data in others if data is not None)}
+    useful = {*_FLAGS_OF_KIND[kind]}
+    if (training_data := getattr(args, "training_data", None)) is not None:
+        useful.update(_FLAGS_OF_KIND[find_kind(training_data)])
+    if (validation_data := getattr(args, "validation_data", None)) is not None:
+        held_out_kind = find_kind(validation_data, "--validation_data")
+        useful.update({*_FLAGS_OF_KIND[held_out_kind]} - {*_CHANGES, "data_repeats"})  # those are for training
     given = [flag for flag in _SPECIAL_FLAGS if getattr(args, flag, None) is not None]
-    in_vain = [flag for flag in given if not any(flag in _FLAGS_OF_KIND[each] for each in kinds)]
+    in_vain = [flag for flag in given if flag not in useful]
     if in_vain:
         raise ValueError(
             f"`--{in_vain[0]}` has no effect on `--data {args.data}`, which is {kind.replace('_', ' ')}: leave it out."

@@ -85,7 +85,7 @@ def refuse_flags(args: argparse.Namespace, names: Sequence[str], reason: str) ->
         `ValueError`: One of these flags is given.
     """
     for name in names:
-        if getattr(args, name) not in (None, False):
+        if getattr(args, name) is not None and getattr(args, name) is not False:
             raise ValueError(f"`--{name}` has no effect, since {reason}: leave it out.")
 
 

@@ -242,7 +242,7 @@ def open_clips(
     files, groups = list_files(path, split, group_column, file_column)
     clips, problems = _cut(files, settings, seed)
     if not clips:
-        raise ValueError(f"No file of {str(path)!r} can be used; {files[0]!r} is {problems[0]}.")
+        raise ValueError(f"No file of {str(path)!r} can be used; {files[0]!r} is {next(iter(problems), 'empty')}.")
     rows = range(len(clips))
     if num_clips is not None:
         if num_clips > len(clips):
@@ -347,7 +347,7 @@ def _list_manifest(path: str, split: str, group_column: str | None, file_column:
 def _cut(files: Sequence[str], settings: ClipProtocol, seed: int) -> tuple[list[tuple[int, int]], list[str]]:
     """The clips as rows of `files` and first frames, and why the other files are of no use."""
     with ThreadPoolExecutor(_PROBING_THREADS) as threads:
-        lengths = list(threads.map(_probe, files))
+        lengths = list(threads.map(functools.partial(_probe, counts=settings.windows == "all"), files))
     clips, problems = [], []
     for row, (count, fps, num_clips) in enumerate(lengths):
         try:
@@ -370,13 +370,16 @@ def _start(kind: str, latest: int, seed: int, row: int) -> int:
     return latest // 2 if kind == "center" else 0
 
 
-def _probe(file: str) -> tuple[int, float | None, int | None]:
-    """Frames and frames per second of a file; an array has no rate, and one of many clips has their number."""
+def _probe(file: str, counts: bool) -> tuple[int, float | None, int | None]:
+    """
+    Frames and frames per second of a file; an array has no rate, and one of many clips has their number. What a header says is near
+    enough for one clip; where all windows are taken, frames are counted.
+    """
     if file.lower().endswith(ARRAY_SUFFIXES):
         array = _open_array(file)
         return (array.shape[0], None, None) if array.ndim == 4 else (array.shape[1], None, array.shape[0])
     with VideoReader(file, num_threads=1) as reader:
-        return reader.num_frames, reader.fps, None
+        return reader.count_frames() if counts else reader.num_frames, reader.fps, None
 
 
 def _open_array(file: str) -> np.ndarray:
@@ -402,7 +405,7 @@ def _read_frames(file: str, start: int, settings: ClipProtocol) -> np.ndarray:
                 if settings.windows == "one" and start > 0:
                     return reader.read(settings.num_frames, **sampling)
                 raise ValueError(
-                    f"{error} Its header says {reader.num_frames} frames: mend it, or leave it out."
+                    f"{error} It is damaged, or its frame rate varies: mend it, or leave it out."
                 ) from error
     array = _open_array(file)
     frames = array[start] if array.ndim == 5 else array[start:]

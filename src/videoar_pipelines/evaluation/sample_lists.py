@@ -32,7 +32,7 @@ def read_prompt_file(path: Path) -> list[str]:
         `ValueError`: There is no such file, it is no UTF-8 text, or it has no prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # no other separator of Unicode ends a prompt
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"The prompts {str(path)!r} cannot be read: {error}. Pass a text file, one prompt a line."

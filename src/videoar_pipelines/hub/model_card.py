@@ -5,11 +5,13 @@ The model card that a saved pipeline or component carries: what it is, how it is
 read from the model; a card that somebody wrote is left as it is.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard, ModelCardData
 
 from .loaders import INSTALL_COMMAND, PACKAGE, PIPELINE_FILE, write_text
 
@@ -174,7 +176,20 @@ def is_written_by_hand(path: Path) -> bool:
     if not path.is_file():
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
-    return _MARKER not in text and _FILLER_OF_DIFFUSERS not in text
+    return _MARKER not in text and not _is_filler_of_diffusers(text)
+
+
+def _is_filler_of_diffusers(text: str) -> bool:
+    """Whether a card is the one that diffusers puts where there is none, and no word more below its metadata."""
+    line = next((line for line in text.splitlines() if _FILLER_OF_DIFFUSERS in line), None)
+    if line is None:
+        return False
+    try:
+        filler = ModelCard.from_template(ModelCardData(), model_description=line.strip()).text
+    except ImportError:  # without jinja2 diffusers writes none
+        return False
+    own_text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    return own_text.split() == filler.split()
 
 
 def pipeline_card(
@@ -206,7 +221,8 @@ def pipeline_card(
         import_of_helpers=f"from diffusers.utils import {', '.join(helpers)}\n" if helpers else "",
         size=f" {size}" if size else "",
         package=PACKAGE,
-        install_command=INSTALL_COMMAND,
+        # The helpers of diffusers write and read videos with imageio.
+        install_command=f"{INSTALL_COMMAND} imageio imageio-ffmpeg" if helpers else INSTALL_COMMAND,
         marker=_MARKER,
         title=title_of(name),
         name=name,

@@ -110,10 +110,13 @@ class ParallelTransformerMixin:
     @contextlib.contextmanager
     def _refusing_adapters_of_fused_projections(self) -> Iterator[None]:
         before = set(getattr(self, "peft_config", ()))
+        active = self.active_adapters() if before else []
         yield
         if self._has_adapters_of_projections(fused_only=True):
             self.delete_adapters([name for name in self.peft_config if name not in before])
-            if not before:
+            if before:
+                self.set_adapter(active)
+            else:
                 self.unload_lora()
             raise ValueError(
                 "The adapter has layers at `to_q`, `to_k` and `to_v`, which are fused and would not be run: call"

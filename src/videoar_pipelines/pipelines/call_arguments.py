@@ -9,8 +9,8 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ ARGUMENTS = {
                 the same time. A new prompt then takes effect a frame later.""",
     "callbacks": """
             attention_kwargs (`dict`, *optional*):
-                `{"scale": s}` scales LoRA layers, which are the transformer's: not in threads that run at the same time.
+                `{"scale": s}` scales LoRA layers. These are the transformer's: do not pass it in calls that run at the same time in
+                several threads.
             callback_on_step_end (`Callable`, *optional*):
                 Called as `callback(pipeline, step, timestep, callback_kwargs)` after every map, where `timestep` is
                 `t * K + k` of latent frame `t` and scale `k`. What it returns replaces the tensors; `latents` is the latent
@@ -177,6 +178,16 @@ class TextArguments:
     def text(self) -> dict[str, Any]:
         """The text's arguments by name."""
         return {name: getattr(self, name) for name in TextArguments.__dataclass_fields__}
+
+    def repeated(self, num_videos: int) -> Self:
+        """The same with one text, where there is one, for every given video."""
+        changes = {}
+        if isinstance(self.prompt, str) or (isinstance(self.prompt, list) and len(self.prompt) == 1):
+            changes["prompt"] = num_videos * ([self.prompt] if isinstance(self.prompt, str) else self.prompt)
+        for name, value in self.text().items():
+            if isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == 1:
+                changes[name] = value.expand(num_videos, *value.shape[1:])
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -554,8 +554,8 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         max_sequence_length: int | None = None,
-        overlap_decoding: bool = False,
         video: Video | list[Video] | None = None,
+        overlap_decoding: bool = False,
     ) -> VideoARStream:
         r"""
         Generates videos chunk by chunk: 1 pixel frame, then 4 at a time, each as soon as its latent frame is sampled.
@@ -653,12 +653,12 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
     def _with_defaults(self, arguments: CallArguments) -> CallArguments:
         """Sizes and lengths that were left open, and one prompt for all given videos."""
         config, ratio = self.transformer.config, self.vae_scale_factor_temporal
+        if arguments.given_frames is not None:
+            arguments = arguments.repeated(len(arguments.given_frames))
         changes = {}
         for side in ("height", "width"):
             if getattr(arguments, side) is None:
                 changes[side] = getattr(config, f"sample_{side}") * self.vae_scale_factor_spatial
-        if arguments.given_frames is not None:
-            changes |= _text_of_every_video(arguments, len(arguments.given_frames))
         if arguments.num_frames is None and arguments.window is None and arguments.reencode_at is None:
             num_given = num_latent_frames(arguments.num_given_frames, ratio)
             changes["window"] = max(1, config.sample_frames - 1, num_given)
@@ -712,18 +712,6 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
 
-def _text_of_every_video(text: TextArguments, num_videos: int) -> dict[str, Any]:
-    """The arguments of one text, repeated for every given video."""
-    changes = {}
-    if isinstance(text.prompt, str):
-        changes["prompt"] = [text.prompt] * num_videos
-    elif isinstance(text.prompt_embeds, torch.Tensor) and len(text.prompt_embeds) == 1 < num_videos:
-        for name, value in text.text().items():
-            if isinstance(value, torch.Tensor) and len(value) == 1:
-                changes[name] = value.expand(num_videos, *value.shape[1:])
-    return changes
-
-
 class _TextOfStream:
     """
     Checks and encodes the prompts that a stream is given on the way. A negative prompt stays until it is changed.
@@ -744,7 +732,7 @@ class _TextOfStream:
     def __call__(self, **text: Any) -> PromptStates:
         text = TextArguments(**text)
         if self.has_given_videos:
-            text = replace(text, **_text_of_every_video(text, self.num_prompts))
+            text = text.repeated(self.num_prompts)
         self.pipeline._check_text(text)
         if text.num_prompts != self.num_prompts:
             name = "prompt" if text.prompt_embeds is None else "prompt_embeds"

@@ -309,7 +309,8 @@ class VideoARStream:
         text may be longer or shorter than the old one.
 
         Args:
-            prompt (`str` or `list[str]`, *optional*): As many as the stream was made with. Either this or `prompt_embeds`.
+            prompt (`str` or `list[str]`, *optional*):
+                As many as the stream was made with, or one for all where frames were given. Either this or `prompt_embeds`.
             negative_prompt (`str` or `list[str]`, *optional*): Without a new one, the old one stays.
             prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Text states to use instead of `prompt`.
             negative_prompt_embeds (`torch.Tensor` of shape `(B, N, C)`, *optional*): Instead of `negative_prompt`.

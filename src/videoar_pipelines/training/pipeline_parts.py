@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from ..data.token_shards import fingerprint_of_encoder
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..pipelines.pipeline_videoar import VideoARPipeline
@@ -51,9 +52,13 @@ def save_parts(
     (folder / SOURCES_NAME).write_text(json.dumps(sources, indent=2) + "\n")
 
 
-def save_encoder_source(folder: Path, vae: str) -> None:
-    """Adds to a checkpoint of a decoder alone where its encoder comes from, see [`load_frozen_weights`]."""
-    (folder / ENCODER_SOURCE_NAME).write_text(json.dumps({"vae": _absolute(vae)}) + "\n")
+def save_encoder_source(folder: Path, vae: str, fingerprint: str) -> None:
+    """
+    Adds to a checkpoint of a decoder alone where its encoder comes from, and `fingerprint_of_encoder` of that tokenizer. See
+    [`load_frozen_weights`].
+    """
+    source = {"vae": _absolute(vae), "encoder_sha256": fingerprint}
+    (folder / ENCODER_SOURCE_NAME).write_text(json.dumps(source, indent=2) + "\n")
 
 
 def load_frozen_weights(checkpoint: Path, trained: Collection[str], override: str | None) -> dict[str, torch.Tensor]:
@@ -74,16 +79,20 @@ def load_frozen_weights(checkpoint: Path, trained: Collection[str], override: st
     if not frozen:
         return {}
     path = checkpoint / ENCODER_SOURCE_NAME
-    source = override or (json.loads(path.read_text())["vae"] if path.is_file() else None)
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    source = override or known.get("vae")
     if source is None:
         raise UsageError(
             f"{checkpoint} lacks {len(frozen)} weights of the tokenizer, {next(iter(frozen))} and others, which were not trained: name"
             " the tokenizer that training began with by `--vae`."
         )
-    weights = dict(_load_vae(source).named_parameters())
-    if any(name not in weights or weights[name].shape != shape for name, shape in frozen.items()):
+    vae = _load_vae(source)
+    weights = dict(vae.named_parameters())
+    fits = all(name in weights and weights[name].shape == shape for name, shape in frozen.items())
+    if not fits or known.get("encoder_sha256") not in (None, fingerprint_of_encoder(vae)):
         raise UsageError(
-            f"`--vae` {source!r} is no tokenizer that {checkpoint} can have begun with: its weights differ in shape."
+            f"`--vae` {source!r} is not the tokenizer that {checkpoint} began with: its encoder has other weights or settings. Name"
+            " that one by `--vae`."
         )
     return {name: weights[name].detach() for name in frozen}
 

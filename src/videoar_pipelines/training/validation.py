@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..data.sources import SPLITS, BatchSource, make_batches
+from ..data.sources import SPLITS, BatchSource, has_held_out_data, make_batches
 from ..models.autoencoder_videoar import AutoencoderVideoAR
 from ..models.quantization import flatten_bits
 from ..pipelines.pipeline_videoar import VideoARPipeline
@@ -90,7 +90,7 @@ def open_held_out(args: Namespace, batch_size: int, log_dir: Path | None = None,
         `ValueError`: The data have no such split.
     """
     settings = Namespace(**vars(args) | {"data": args.validation_data or args.data, "training_data": args.data})
-    if settings.data != args.data:
+    if has_held_out_data(args):
         settings.unsplit = "any"  # a manifest of its own is held out as a whole
     shared = {"seed": HELD_OUT_SEED, "split": args.validation_split, "log_dir": log_dir, **models}
     while True:

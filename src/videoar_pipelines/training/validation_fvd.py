@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from ..data.batches import BucketBatches
 from ..evaluation.features import FeatureExtractor
 from ..evaluation.frechet import FeatureStatistics, frechet_distance
 from ..evaluation.i3d import MINIMUM_FRAMES
@@ -41,7 +42,7 @@ class ValidationFVD:
         keeps_pixels (`bool`, defaults to `False`): Whether batches keep their `pixel_values`, for reconstructions.
 
     Raises:
-        `UsageError`: A batch has no pixels or fewer frames than the network needs, or there are fewer clips.
+        `UsageError`: A batch has no pixels, or fewer frames than the network needs.
     """
 
     def __init__(
@@ -54,14 +55,9 @@ class ValidationFVD:
         keeps_pixels: bool = False,
     ):
         self.num_clips, self.extractor = num_clips, extractor
-        self.batches, real, first, files = {}, {}, 0, set()
+        self.batches, real, first = {}, {}, 0
         for number, batch in enumerate(source):
             kept = min(len(batch["captions"]), num_clips - first)
-            files.update(batch["files"][:kept])
-            if len(files) < first + kept:  # the source begins again
-                raise UsageError(
-                    f"`--validation_fvd_clips` is {num_clips}, but there are no more than {len(files)} held-out clips: pass at most that."
-                )
             if number % world_size == rank:
                 clips = _pixels_of(batch)[:kept]
                 real[first] = self._features(clips)
@@ -162,12 +158,20 @@ def make_validation_fvd(
         raise UsageError(
             f"`--validation_fvd_clips` needs clips of at least {MINIMUM_FRAMES} frames, `--num_frames` is {args.num_frames}."
         )
-    # Videos alone, where training mixes images in.
-    args = Namespace(**vars(args) | {"image_ratio": None if args.image_ratio is None else 0.0})
+    # Videos alone, where training mixes images in, and each of them once.
+    changes = {"image_ratio": None if args.image_ratio is None else 0.0, "data_repeats": None}
+    args = Namespace(**vars(args) | changes)
     if extractor is None:
         on_main_process(accelerator, _find_weights)
         extractor = FeatureExtractor(NetworkProtocol(), accelerator.device)
     source = open_held_out(args, batch_size, **models)
+    if isinstance(source, BucketBatches):  # the moving shapes never repeat
+        num_held_out = source.plan.steps_per_epoch * source.plan.batch_size
+        if num_clips > num_held_out:
+            raise UsageError(
+                f"`--validation_fvd_clips` is {num_clips}, but there are {num_held_out} held-out clips in whole batches of"
+                f" {source.plan.batch_size}: pass at most that."
+            )
     return ValidationFVD(
         source,
         num_clips,

@@ -59,8 +59,14 @@ def fingerprint_of(model: torch.nn.Module, leave_out: tuple[str, ...] = ()) -> s
 
 
 def fingerprint_of_pipeline(pipeline: DiffusionPipeline) -> str:
-    """A hash of the models of a pipeline, see [`fingerprint_of`]."""
+    """A hash of the models of a pipeline, see [`fingerprint_of`], and of what its scheduler is set to for sampling."""
     digest = hashlib.sha256()
+    settings = {
+        name: value
+        for name, value in pipeline.scheduler.config.items()
+        if not name.startswith(("_", "corruption_")) and name != "error_inheritance"  # those are for training
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
     for name, component in sorted(pipeline.components.items()):
         if isinstance(component, torch.nn.Module):
             digest.update(f"{name} {fingerprint_of(component)} ".encode())

@@ -433,10 +433,18 @@ class VideoReader:
             return round((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * self.fps)
         if self._container.duration is not None:
             return round(self._container.duration / av.time_base * self.fps)
+        return self.count_frames()
+
+    def count_frames(self) -> int:
+        """Pixel frames, by reading the whole file without decoding it; of a damaged file those before the damage."""
         if not self._is_at_the_beginning:
             self._open()
         self._is_at_the_beginning = False
-        return sum(packet.size > 0 for packet in self._container.demux(self._stream))
+        count = 0
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in self._container.demux(self._stream):
+                count += packet.size > 0
+        return count
 
     def displayed_size(self) -> tuple[int, int]:
         """Height and width that a player shows: rotated, with square pixels. Decodes one frame."""

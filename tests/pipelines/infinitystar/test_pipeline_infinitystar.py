@@ -603,7 +603,10 @@ def test_an_adapter_is_saved_and_loaded(own_pipe, tmp_path):
         ({"negative_prompt_embeds": torch.zeros(2, 13, 48)}, "`negative_prompt_embeds` has 2 entries for 1 prompts"),
         ({"max_sequence_length": 513}, "`max_sequence_length` has to be between 1 and 512, got 513"),
         ({"image": video_frames(1)[0], "video": video_frames(9)}, "Pass at most one of `image` and `video`"),
-        ({"image": video_frames(2)}, "`image` has 2 entries for 1 prompts"),
+        (
+            {"image": video_frames(2), "prompt_embeds": torch.zeros(3, 13, 48)},
+            "`image` has 2 entries for 3 prompts. Pass one, or 3",
+        ),
         ({"image": []}, "`image` is empty"),
         ({"image": "circle.png"}, "`image` has to hold PIL images, arrays or tensors, got <class 'str'>"),
         ({"image": torch.zeros(64, 112, 3)}, "`image` has a picture of shape \\(64, 112, 3\\)"),

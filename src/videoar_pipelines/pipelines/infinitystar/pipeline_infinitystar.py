@@ -19,6 +19,7 @@ Differences from the reference, which the pipeline makes on purpose:
 import functools
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -453,8 +454,6 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         # 1. Check inputs
         given = self._load_given(image, video)
         num_given_frames = 0 if given is None else len(given[0])
-        if given is not None and isinstance(prompt, str):
-            prompt = [prompt] * len(given)
         text = TextArguments(
             prompt,
             negative_prompt,
@@ -463,6 +462,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
             prompt_attention_mask,
             negative_prompt_attention_mask,
         )
+        if given is not None:
+            text = text.repeated(len(given))
         self._check_text(text, max_sequence_length)
         num_prompts = text.num_prompts
         if given is not None and len(given) not in (1, num_prompts):
@@ -479,26 +480,22 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
             num_frames = max(1, num_given_frames) + clip
         self._check_length(num_frames, num_given_frames)
         height, width = self._choose_size(height, width, given)
+        given_videos = None if given is None else torch.stack([load_frames(frames, height, width) for frames in given])
         options = self.scheduler.get_options(guidance_scale, guidance_type, image_temperature, video_temperature)
         self._interrupt = False
         device = self._execution_device
 
         # 2. Encode prompts
-        if prompt is not None and add_prompt_hints:
-            prompts = [prompt] if isinstance(prompt, str) else prompt
-            prompt = [self.add_hints(text, num_frames) for text in prompts]
+        if text.prompt is not None and add_prompt_hints:
+            prompts = [text.prompt] if isinstance(text.prompt, str) else text.prompt
+            text = replace(text, prompt=[self.add_hints(each, num_frames) for each in prompts])
         prompt_embeds, negative_prompt_embeds, prompt_attention_mask, negative_prompt_attention_mask = (
             self.encode_prompt(
-                prompt,
-                negative_prompt,
-                options.has_guidance,
-                num_videos_per_prompt,
-                prompt_embeds,
-                negative_prompt_embeds,
-                prompt_attention_mask,
-                negative_prompt_attention_mask,
-                max_sequence_length,
-                device,
+                **text.text(),
+                do_classifier_free_guidance=options.has_guidance,
+                num_videos_per_prompt=num_videos_per_prompt,
+                max_sequence_length=max_sequence_length,
+                device=device,
             )
         )
         branches = [TextBranch(prompt_embeds, prompt_attention_mask)]
@@ -507,9 +504,8 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
 
         # 3. Encode given frames
         given_clips = []
-        if given is not None:
-            videos = torch.stack([load_frames(frames, height, width) for frames in given]).to(device)
-            features = self.vae.encode(videos, return_dict=False)[0].float()  # (B, c, T, H', W')
+        if given_videos is not None:
+            features = self.vae.encode(given_videos.to(device), return_dict=False)[0].float()  # (B, c, T, H', W')
             features = features.repeat_interleave(num_videos // len(features), dim=0)
             lengths = clip_lengths(features.shape[2], self.scheduler.config.latents_per_clip)
             given_clips = list(features.split(lengths, dim=2))
