@@ -10,7 +10,8 @@ pipeline from train_text_to_video.py, also of a run that was interrupted, and th
 2. The tensors are dealt out to files of at most `--max_shard_size`; each file is filled and written before the next, so that
    memory holds little more than one of them.
 3. Every trained model that has a configuration becomes a folder, `converted/transformer` for example.
-4. For a pipeline the parts that were not trained are added, from where training took them or from `--vae` and `--text_encoder`.
+4. What was not trained is added, from where training took it or from `--vae` and `--text_encoder`: the other parts of a pipeline, and
+   the encoder of a tokenizer whose decoder was trained alone.
 5. Everything is written to a temporary folder, which is renamed when it is complete.
 
 Nothing in a checkpoint is executed.

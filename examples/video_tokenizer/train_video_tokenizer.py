@@ -262,6 +262,12 @@ def main(args):
 def train(accelerator, args):
     """All of a run between its start and its end; nothing that it builds outlives it."""
     device = accelerator.device
+    is_adaptive = args.adversarial_weight > 0 and args.adversarial_weight_mode == "adaptive"
+    if accelerator.mixed_precision == "fp16" and is_adaptive:
+        raise UsageError(
+            "`--adversarial_weight_mode adaptive` compares gradients of losses that fp16 would have to scale first: pass"
+            " `--mixed_precision bf16`, or `--adversarial_weight_mode fixed`."
+        )
 
     # 1. Models
     if args.pretrained_vae is not None:

@@ -10,7 +10,14 @@ from accelerate.hooks import CpuOffload, ModelHook, add_hook_to_module, remove_h
 
 from tests.tiny_components import make_tiny_pipeline
 from tests.tiny_videos import PROMPT, assert_close_pixels, load, make_generator, sample
-from tests.transformer_clips import assert_same_logits, make_clip, make_filled_cache, make_model, run_map_by_map
+from tests.transformer_clips import (
+    assert_same_logits,
+    make_clip,
+    make_filled_cache,
+    make_model,
+    run_at_once,
+    run_map_by_map,
+)
 from videoar_pipelines import VideoARTransformer3DModel
 
 
@@ -149,3 +156,13 @@ def test_offloading_from_a_gpu_changes_nothing(own_pipe, offload):
 @pytest.mark.parametrize("device_map", ["cpu", "balanced"])
 def test_a_device_map_places_a_pipeline(pipe, saved_pipeline, device_map):
     assert torch.equal(sample(load(saved_pipeline, device_map=device_map)), sample(pipe))
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_sequential_offload_serves_conditions_and_their_nulls(is_given):
+    model, clip = make_model(frame_conditions={"action": {"vector_size": 3}}), make_clip()
+    torch.nn.init.normal_(model.condition_embedders["action"].null)
+    conditions = {"frame_conditions": {"action": torch.randn(2, 3, 3)}} if is_given else {}
+    expected = run_at_once(model, clip, **conditions)
+    cpu_offload(model, "cpu")
+    assert_same_logits(run_at_once(model, clip, **conditions), expected)

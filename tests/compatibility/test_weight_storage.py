@@ -41,3 +41,12 @@ def test_weights_quantised_by_torchao_run(saved_pipeline):
     quantization = PipelineQuantizationConfig(quant_mapping={"transformer": TorchAoConfig(Int8WeightOnlyConfig())})
     quantised = load(saved_pipeline, quantization_config=quantization, dtype=torch.bfloat16)
     assert np.isfinite(quantised(PROMPT).frames).all()
+
+
+def test_conditions_go_with_weights_that_are_stored_in_eight_bits():
+    model, clip = make_model(frame_conditions={"action": {"vector_size": 3}}), make_clip()
+    conditions = {"action": torch.randn(2, 3, 3)}
+    expected = run_at_once(model, clip, frame_conditions=conditions)
+    model.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
+    logits = run_at_once(model, clip, frame_conditions=conditions)
+    assert (logits - expected).abs().mean() < 0.1 * expected.abs().mean()

@@ -106,6 +106,16 @@ MISTAKES = [
     (TRAIN_TOKENIZER, f"{TOKENIZER} --ema_decay 2", "`--ema_decay` is '2'"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lr_scheduler cosin", "`--lr_scheduler` is 'cosin': .*Did you mean `cosine`"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --lr_scheduler piecewise_constant", "`--lr_scheduler` is 'piecewise_constant'"),
+    (
+        TRAIN_TOKENIZER,
+        f"{TOKENIZER} --mixed_precision fp16 --adversarial_weight 0.1 --adversarial_weight_mode adaptive",
+        "`--adversarial_weight_mode adaptive` compares gradients",
+    ),
+    (
+        TRAIN_TEXT_TO_VIDEO,
+        f"{TRANSFORMER} --corruption_min 0.4",
+        "`corruption_min` is 0.4 and `corruption_max` is 0.25",
+    ),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --fsdp", "`--fsdp` shares the training state among processes"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to wandbb", "`--report_to` is 'wandbb': .*Did you mean `wandb`"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to comet_ml", "`--report_to` is 'comet_ml', which is not installed"),

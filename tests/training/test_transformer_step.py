@@ -195,7 +195,10 @@ def test_the_contrast_of_captions_is_the_softplus_of_the_margins_and_asks_nothin
     wrong_bit = 1.0  # what softplus(1) is more than softplus(-1)
     torch.testing.assert_close(margins, torch.tensor([0.0, wrong_bit * bits[1].numel()]), rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(contrast, 20 * F.softplus(-margins / 20).mean())
-    assert caption_metrics(margins)["right_caption_likelier"] == 0.5
+    # A clip with the same text twice, as where it is dropped, says nothing of captions.
+    assert caption_metrics(margins) == {"caption_margin": margins[1].item(), "right_caption_likelier": 1.0}
+    assert caption_metrics(torch.tensor([0.0, -2.0, 4.0]))["right_caption_likelier"] == 0.5
+    assert caption_metrics(margins[:1]) == {}
     contrast.backward()
     assert (logits.grad[0] == -other.grad[0]).all()  # of two equal captions they cancel, in whatever made the logits
     assert (logits.grad[1].abs().sum() < 1e-4) and (logits.grad[0] * torch.where(bits[0], 1.0, -1.0) < 0).all()

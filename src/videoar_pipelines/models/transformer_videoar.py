@@ -299,12 +299,18 @@ class VideoARFrameCondition(nn.Module):
         self.embedder = nn.Linear(vector_size, dim) if num_labels is None else nn.Embedding(num_labels, dim)
         self.null = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, condition: torch.Tensor, drop_mask: torch.Tensor | None) -> torch.Tensor:
-        """`(B, T, c)` vectors or `(B, T, 1)` labels to `(B, T, D)`; the null where `drop_mask` `(B,)` is `True`."""
+    def forward(self, condition: torch.Tensor | None, drop_mask: torch.Tensor | None) -> torch.Tensor:
+        """
+        `(B, T, c)` vectors or `(B, T, 1)` labels to `(B, T, D)`; the null where `drop_mask` `(B,)` is `True`. Without a condition the
+        null, `(1, 1, D)`.
+        """
+        if condition is None:
+            return self.null[None, None]
         if isinstance(self.embedder, nn.Embedding):
             embedded = self.embedder(condition[..., 0].long())
         else:
-            embedded = self.embedder(condition.to(self.embedder.weight.dtype))
+            # The weight may be stored in eight bits; the null is in the dtype of the computation.
+            embedded = self.embedder(condition.to(self.null.dtype))
         if drop_mask is None:
             return embedded
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
@@ -636,10 +642,9 @@ class VideoARTransformer3DModel(
         frames = frames - frames[0]
         total = torch.zeros_like(hidden_states[:1])
         for name, embedder in self.condition_embedders.items():
+            embedded = embedder(frame_conditions.get(name), drop_mask)
             if name in frame_conditions:
-                embedded = embedder(frame_conditions[name], drop_mask)[:, frames]  # (B, T, D) to (B, S, D)
-            else:
-                embedded = embedder.null
+                embedded = embedded[:, frames]  # (B, T, D) to (B, S, D)
             total = total + embedded.to(total.dtype)
         return total
 

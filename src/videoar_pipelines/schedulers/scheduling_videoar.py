@@ -212,6 +212,12 @@ class VideoARScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
         check_numbers(self.config, ["corruption_min", "corruption_max", "corruption_growth"], 0, 100)  # cut off at 1
         if corruption_min_growth is not None:
             check_numbers(self.config, ["corruption_min_growth"], 0, 100)
+        for lower, upper in (("corruption_min", "corruption_max"), ("corruption_min_growth", "corruption_growth")):
+            if (self.config[lower] or 0) > self.config[upper]:
+                raise ValueError(
+                    f"`{lower}` is {self.config[lower]} and `{upper}` is {self.config[upper]}: the first belongs to the lower bound of"
+                    " the flips, so pass at most the second."
+                )
         check_kinds(self.config, ["error_inheritance"], bool)
         check_kinds(self.config, ["refinements"], list, tuple, type(None))
         check_positive_integers(self.config, ["refinements"])

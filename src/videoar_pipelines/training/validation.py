@@ -58,7 +58,10 @@ def add_held_out_arguments(parser: argparse.ArgumentParser, default_batches: int
         default_batches (`int`, *optional*): Of `--validation_batches`. With `None`, data without held-out clips are no error.
     """
     default = "4 where the data have the split" if default_batches is None else default_batches
-    parser.add_argument("--validation_data", help="Where the held-out clips are, like --data (default: --data).")
+    parser.add_argument(
+        "--validation_data",
+        help="Where the held-out clips are, like --data (default: --data). All rows of a manifest without a split column.",
+    )
     parser.add_argument(
         "--validation_split", choices=SPLITS, default="validation", help="Which split of it is held out."
     )
