@@ -18,7 +18,8 @@ For every model size, mode and batch size, one row:
 - `streamed call ms`: the same through `pipe.stream(..., overlap_decoding=True)`, to the last chunk: on CUDA a latent frame is decoded
   while the next one is sampled.
 - `peak GB`: on CUDA, of all tensors while sampling and decoding; on a CPU, of the process so far.
-- `x flops`: `sample ms` over the time that the same operations take at the rate of a large matrix product, measured in this run.
+- `x flops`: `sample ms` over the time that the same operations take at the rate of a large matrix product, measured in this run; of
+  float8 weights too, whose products may be faster.
 - `x roofline`: `sample ms` over the sum, over the steps, of the larger of two times: the operations at that rate, and the bytes
   of weights and cache at the rate of a large copy, measured in this run.
 
