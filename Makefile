@@ -78,23 +78,13 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "error: '$(PYTHON)' is not Python 3.11 or newer. Install one and name it: make PYTHON=python3.12 ..." >&2; \
 		exit 1; }
-	@if [ -e $(VENV)/pyvenv.cfg ] && [ ! -e $(VENV)/.begun ]; then \
-		echo "error: $(VENV) is an environment that was not made by make. Remove it, or name another place: make VENV=.venv-videoar ..." >&2; \
+	@if [ -n "$$(ls -A $(VENV) 2>/dev/null)" ] && [ ! -e $(VENV)/.begun ]; then \
+		echo "error: $(VENV) was not made by make. Remove it, or name another place: make VENV=.venv-videoar ..." >&2; \
 		exit 1; fi
 	@echo "Creating the environment in $(VENV) (once) ..."
-	@rm -rf $(VENV) && mkdir -p $(VENV) && touch $(VENV)/.begun
+	@mkdir -p $(VENV) && touch $(VENV)/.begun && find $(VENV)/ -mindepth 1 ! -name .begun -delete
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
-
-# An environment keeps the Python that it was made with.
-ifeq ($(origin PYTHON),command line)
-ifneq ($(wildcard $(VENV)/.created),)
-VERSION_OF = $(shell $(1) -c 'import sys; print(*sys.version_info[:2])')
-ifneq ($(call VERSION_OF,$(PYTHON)),$(call VERSION_OF,$(VENV)/bin/python))
-$(error $(VENV) was made with Python $(call VERSION_OF,$(VENV)/bin/python), and PYTHON is $(PYTHON): name another place, make PYTHON=$(PYTHON) VENV=.venv-other ...)
-endif
-endif
-endif
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml constraints.txt
 	$(call install,-e .)

@@ -65,6 +65,10 @@ def parse_args(arguments=None):
     return args
 
 
+def is_given(value):
+    return value is not None and value is not False
+
+
 def check_args(args):
     if args.num_samples is not None and args.num_samples < 1:
         raise ValueError(f"`--num_samples` must be at least 1, but is {args.num_samples}.")
@@ -75,12 +79,12 @@ def check_args(args):
         ("--data", args.data, ("split", "shuffle", "file_column", "caption_column", "ucf101_fold", "given_frames")),
         ("--given_frames", args.given_frames, reading),
     ):
-        in_vain = [flag for flag in flags if getattr(args, flag) not in (None, False)]
+        in_vain = [flag for flag in flags if is_given(getattr(args, flag))]
         if in_vain and given is None:
             raise ValueError(f"`--{in_vain[0]}` has no effect without `{needed}`.")
     if args.data == "moving_shapes":
         of_files = ("shuffle", "file_column", "caption_column", "ucf101_fold", *reading[:3])
-        in_vain = [flag for flag in of_files if getattr(args, flag) not in (None, False)]
+        in_vain = [flag for flag in of_files if is_given(getattr(args, flag))]
         if in_vain:
             raise ValueError(
                 f"`--{in_vain[0]}` has no effect on moving shapes, which are drawn for each sample: leave it out."

@@ -114,7 +114,7 @@ MISTAKES = [
     (
         TRAIN_TEXT_TO_VIDEO,
         f"{TRANSFORMER} --corruption_min 0.4",
-        "`corruption_min` is 0.4 and `corruption_max` is 0.25",
+        "`corruption_min` is 0.4, more than `corruption_max` = 0.25",
     ),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --fsdp", "`--fsdp` shares the training state among processes"),
     (TRAIN_TOKENIZER, f"{TOKENIZER} --report_to wandbb", "`--report_to` is 'wandbb': .*Did you mean `wandb`"),

@@ -172,10 +172,13 @@ def test_every_schedule_goes_with_every_optimiser(args, has_muon):
         args.lr_scheduler = name
         optimizer = make_optimizer(layer.parameters(), args, matrices=[layer.weight] if has_muon else [])
         schedule = make_lr_schedule(optimizer, args)
+        rates = []
         for _ in range(4):
             take_steps(layer, optimizer, num_steps=1)
             schedule.step()
-        assert len({group["lr"] for group in optimizer.param_groups}) == 1  # both parts follow one schedule
+            rates.append({group["lr"] for group in optimizer.param_groups})
+        assert all(len(of_groups) == 1 for of_groups in rates)  # both parts follow one schedule
+        assert (len(set.union(*rates)) == 1) == (name == "constant")
 
 
 def test_the_average_follows_closely_at_first_and_then_slowly():

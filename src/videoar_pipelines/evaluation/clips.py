@@ -379,7 +379,7 @@ def _probe(file: str, counts: bool) -> tuple[int, float | None, int | None]:
         array = _open_array(file)
         return (array.shape[0], None, None) if array.ndim == 4 else (array.shape[1], None, array.shape[0])
     with VideoReader(file, num_threads=1) as reader:
-        return reader.count_frames() if counts else reader.num_frames, reader.fps, None
+        return reader.count_frames(up_to_damage=True) if counts else reader.num_frames, reader.fps, None
 
 
 def _open_array(file: str) -> np.ndarray:

@@ -299,18 +299,19 @@ class VideoARFrameCondition(nn.Module):
         self.embedder = nn.Linear(vector_size, dim) if num_labels is None else nn.Embedding(num_labels, dim)
         self.null = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, condition: torch.Tensor | None, drop_mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, condition: torch.Tensor | None, drop_mask: torch.Tensor | None, dtype: torch.dtype
+    ) -> torch.Tensor:
         """
-        `(B, T, c)` vectors or `(B, T, 1)` labels to `(B, T, D)`; the null where `drop_mask` `(B,)` is `True`. Without a condition the
-        null, `(1, 1, D)`.
+        `(B, T, c)` vectors, which are brought to `dtype`, or `(B, T, 1)` labels to `(B, T, D)`; the null where `drop_mask` `(B,)` is
+        `True`. Without a condition the null, `(1, 1, D)`.
         """
         if condition is None:
             return self.null[None, None]
         if isinstance(self.embedder, nn.Embedding):
             embedded = self.embedder(condition[..., 0].long())
         else:
-            # The weight may be stored in eight bits; the null is in the dtype of the computation.
-            embedded = self.embedder(condition.to(self.null.dtype))
+            embedded = self.embedder(condition.to(dtype))
         if drop_mask is None:
             return embedded
         return torch.where(drop_mask[:, None, None], self.null.to(embedded.dtype), embedded)
@@ -642,7 +643,7 @@ class VideoARTransformer3DModel(
         frames = frames - frames[0]
         total = torch.zeros_like(hidden_states[:1])
         for name, embedder in self.condition_embedders.items():
-            embedded = embedder(frame_conditions.get(name), drop_mask)
+            embedded = embedder(frame_conditions.get(name), drop_mask, total.dtype)
             if name in frame_conditions:
                 embedded = embedded[:, frames]  # (B, T, D) to (B, S, D)
             total = total + embedded.to(total.dtype)

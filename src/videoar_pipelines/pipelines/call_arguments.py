@@ -180,14 +180,25 @@ class TextArguments:
         return {name: getattr(self, name) for name in TextArguments.__dataclass_fields__}
 
     def repeated(self, num_videos: int) -> Self:
-        """The same with one text, where there is one, for every given video."""
+        """The same with one text, where there is no more than one, for every given video."""
+        is_one_prompt = isinstance(self.prompt, str) or (isinstance(self.prompt, list) and len(self.prompt) == 1)
+        if not (is_one_prompt or _is_of_one(self.prompt_embeds)):
+            return self
         changes = {}
-        if isinstance(self.prompt, str) or (isinstance(self.prompt, list) and len(self.prompt) == 1):
+        if is_one_prompt:
             changes["prompt"] = num_videos * ([self.prompt] if isinstance(self.prompt, str) else self.prompt)
-        for name, value in self.text().items():
-            if isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == 1:
-                changes[name] = value.expand(num_videos, *value.shape[1:])
+        if isinstance(self.negative_prompt, list) and len(self.negative_prompt) == 1:
+            changes["negative_prompt"] = num_videos * self.negative_prompt
+        for name in ("prompt", "negative_prompt"):
+            states = {key: getattr(self, key) for key in (f"{name}_embeds", f"{name}_attention_mask")}
+            states = {key: value for key, value in states.items() if value is not None}
+            if all(map(_is_of_one, states.values())):
+                changes |= {key: value.expand(num_videos, *value.shape[1:]) for key, value in states.items()}
         return replace(self, **changes)
+
+
+def _is_of_one(states: Any) -> bool:
+    return isinstance(states, torch.Tensor) and states.ndim > 0 and len(states) == 1
 
 
 @dataclass(frozen=True)

@@ -212,12 +212,10 @@ class VideoARScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
         check_numbers(self.config, ["corruption_min", "corruption_max", "corruption_growth"], 0, 100)  # cut off at 1
         if corruption_min_growth is not None:
             check_numbers(self.config, ["corruption_min_growth"], 0, 100)
-        for lower, upper in (("corruption_min", "corruption_max"), ("corruption_min_growth", "corruption_growth")):
-            if (self.config[lower] or 0) > self.config[upper]:
-                raise ValueError(
-                    f"`{lower}` is {self.config[lower]} and `{upper}` is {self.config[upper]}: the first belongs to the lower bound of"
-                    " the flips, so pass at most the second."
-                )
+        if corruption_min > corruption_max:
+            raise ValueError(
+                f"`corruption_min` is {corruption_min}, more than `corruption_max` = {corruption_max}: pass at most that."
+            )
         check_kinds(self.config, ["error_inheritance"], bool)
         check_kinds(self.config, ["refinements"], list, tuple, type(None))
         check_positive_integers(self.config, ["refinements"])
@@ -475,8 +473,8 @@ class VideoARScheduler(HubCardMixin, SchedulerMixin, ConfigMixin):
         config = self.config
         min_growth = config.corruption_growth if config.corruption_min_growth is None else config.corruption_min_growth
         frames = torch.arange(num_frames, device=device)[:, None]  # (T, 1)
-        low = config.corruption_min + min_growth * frames
         high = config.corruption_max + config.corruption_growth * frames
+        low = (config.corruption_min + min_growth * frames).minimum(high)
         num_draws = num_scales if config.corruption_drawn_per == "map" else 1
         uniform = torch.rand(batch_size, num_frames, num_draws, device=device, generator=generator)
         probabilities = low + uniform * (high - low)

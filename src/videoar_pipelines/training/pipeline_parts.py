@@ -71,7 +71,7 @@ def load_frozen_weights(checkpoint: Path, trained: Collection[str], override: st
         override (`str`, *optional*): A tokenizer to take them from instead, folder or Hub id.
 
     Raises:
-        `UsageError`: It is not known where they are, or they are not there.
+        `UsageError`: It is not known where they are, they are not there, or the tokenizer there is another one.
     """
     with torch.device("meta"):
         whole = AutoencoderVideoAR.from_config(AutoencoderVideoAR.load_config(checkpoint, subfolder="vae"))

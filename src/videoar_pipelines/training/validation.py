@@ -92,7 +92,8 @@ def open_held_out(args: Namespace, batch_size: int, log_dir: Path | None = None,
     Raises:
         `ValueError`: The data have no such split.
     """
-    settings = Namespace(**vars(args) | {"data": args.validation_data or args.data, "training_data": args.data})
+    changes = {"data": args.validation_data or args.data, "training_data": args.data, "data_repeats": None}
+    settings = Namespace(**vars(args) | changes)
     if has_held_out_data(args):
         settings.unsplit = "any"  # a manifest of its own is held out as a whole
     shared = {"seed": HELD_OUT_SEED, "split": args.validation_split, "log_dir": log_dir, **models}

@@ -158,9 +158,8 @@ def make_validation_fvd(
         raise UsageError(
             f"`--validation_fvd_clips` needs clips of at least {MINIMUM_FRAMES} frames, `--num_frames` is {args.num_frames}."
         )
-    # Videos alone, where training mixes images in, and each of them once.
-    changes = {"image_ratio": None if args.image_ratio is None else 0.0, "data_repeats": None}
-    args = Namespace(**vars(args) | changes)
+    # Videos alone, where training mixes images in.
+    args = Namespace(**vars(args) | {"image_ratio": None if args.image_ratio is None else 0.0})
     if extractor is None:
         on_main_process(accelerator, _find_weights)
         extractor = FeatureExtractor(NetworkProtocol(), accelerator.device)

@@ -435,13 +435,18 @@ class VideoReader:
             return round(self._container.duration / av.time_base * self.fps)
         return self.count_frames()
 
-    def count_frames(self) -> int:
-        """Pixel frames, by reading the whole file without decoding it; of a damaged file those before the damage."""
+    def count_frames(self, up_to_damage: bool = False) -> int:
+        """
+        Pixel frames, by reading the whole file without decoding it.
+
+        Args:
+            up_to_damage: Of a damaged file, count those before the damage instead of raising an error.
+        """
         if not self._is_at_the_beginning:
             self._open()
         self._is_at_the_beginning = False
         count = 0
-        with contextlib.suppress(av.error.FFmpegError):
+        with contextlib.suppress(av.error.FFmpegError) if up_to_damage else self._naming_the_video():
             for packet in self._container.demux(self._stream):
                 count += packet.size > 0
         return count
