@@ -54,7 +54,7 @@ def test_commands_of_the_readmes_are_understood(folder, command, monkeypatch):
 
 
 def test_every_configuration_is_part_of_a_command_or_of_the_text():
-    assert len(COMMANDS) == 34
+    assert len(COMMANDS) == 35
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for path in (EXAMPLES / folder / "configs").iterdir():

@@ -67,7 +67,7 @@ EXAMPLE_DOC_STRING = """
         >>> from diffusers.utils import export_to_video
         >>> from videoar_pipelines import InfinityStarPipeline
 
-        >>> pipe = InfinityStarPipeline.from_pretrained("infinitystar-480p", torch_dtype=torch.bfloat16).to("cuda")
+        >>> pipe = InfinityStarPipeline.from_pretrained("infinitystar-480p", dtype=torch.bfloat16).to("cuda")
         >>> pipe.transformer.enable_forward_chunking()
         >>> video = pipe("A humpback whale leaps out of the sea at sunset", sequential_guidance=True).frames[0]
         >>> export_to_video(video, "whale.mp4", fps=16)
