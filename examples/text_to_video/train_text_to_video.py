@@ -364,7 +364,7 @@ def train(accelerator, args):
                 values = {"lr": lr_scheduler.get_last_lr()[0], "corruption_strength": strength}
                 values |= bit_metrics(output.logits, output.target_bits, output.scale_schedule)
                 if output.caption_margins is not None:
-                    values |= caption_metrics(output.caption_margins)
+                    values |= caption_metrics(output.caption_margins, output.has_two_texts)
                 loop.log(values, show=("token_accuracy/scale_0",))
             if loop.is_validation_step:
                 with ExitStack() as stack:

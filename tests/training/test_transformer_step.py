@@ -195,10 +195,11 @@ def test_the_contrast_of_captions_is_the_softplus_of_the_margins_and_asks_nothin
     wrong_bit = 1.0  # what softplus(1) is more than softplus(-1)
     torch.testing.assert_close(margins, torch.tensor([0.0, wrong_bit * bits[1].numel()]), rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(contrast, 20 * F.softplus(-margins / 20).mean())
+    assert caption_metrics(margins, torch.tensor([True, True]))["right_caption_likelier"] == 0.5
     # A clip with the same text twice, as where it is dropped, says nothing of captions.
-    assert caption_metrics(margins) == {"caption_margin": margins[1].item(), "right_caption_likelier": 1.0}
-    assert caption_metrics(torch.tensor([0.0, -2.0, 4.0]))["right_caption_likelier"] == 0.5
-    assert caption_metrics(margins[:1]) == {}
+    expected = {"caption_margin": margins[1].item(), "right_caption_likelier": 1.0}
+    assert caption_metrics(margins, torch.tensor([False, True])) == expected
+    assert caption_metrics(margins, torch.tensor([False, False])) == {}
     contrast.backward()
     assert (logits.grad[0] == -other.grad[0]).all()  # of two equal captions they cancel, in whatever made the logits
     assert (logits.grad[1].abs().sum() < 1e-4) and (logits.grad[0] * torch.where(bits[0], 1.0, -1.0) < 0).all()
@@ -327,7 +328,8 @@ def test_training_with_the_contrast_tells_captions_apart(batch):
         output.loss.backward()
         optimizer.step()
         margins.append(output.caption_margins)
-    assert margins[-1].min() > margins[0].max() + 20 and caption_metrics(margins[-1])["right_caption_likelier"] == 1
+    metrics = caption_metrics(margins[-1], output.has_two_texts)
+    assert margins[-1].min() > margins[0].max() + 20 and metrics["right_caption_likelier"] == 1
 
 
 @pytest.mark.parametrize("same", [{"text_drop_probability": 1.0}, {"captions": ["a red circle"] * 2}], ids=str)
@@ -335,7 +337,7 @@ def test_where_both_captions_are_the_same_the_contrast_changes_no_gradient(pipel
     same = dict(same)
     batch = batch | {"captions": same.pop("captions", batch["captions"])}
     output, _ = contrast_of(pipeline, batch, **same)
-    assert output.caption_margins.abs().max() < 1e-3
+    assert output.caption_margins.abs().max() < 1e-3 and not output.has_two_texts.any()
     gradients = [p.grad.clone() for p in pipeline.transformer.parameters() if p.grad is not None]
     pipeline.transformer.zero_grad()
     run_step(pipeline, batch, replace(OPTIONS, frame_mask_probability=0.5, **same)).loss.backward()

@@ -90,6 +90,7 @@ class TransformerStepOutput:
         scale_schedule (`tuple[tuple[int, int], ...]`): Grids `(h_k, w_k)`.
         caption_margins (`torch.Tensor` of shape `(B,)`, *optional*):
             With a contrast of captions: by how many nats a clip is likelier under its own caption than under the next clip's.
+        has_two_texts (`torch.Tensor` of shape `(B,)`, *optional*): Whether these two captions differ, and the text was not dropped.
     """
 
     loss: torch.Tensor
@@ -97,6 +98,7 @@ class TransformerStepOutput:
     target_bits: torch.Tensor
     scale_schedule: ScaleSchedule
     caption_margins: torch.Tensor | None = None
+    has_two_texts: torch.Tensor | None = None
 
 
 # 1. Batch to maps and text
@@ -199,6 +201,11 @@ def batch_to_text(
 # 2. Logits
 
 
+def draw_dropped_texts(num_clips: int, options: TransformerStepOptions, device: torch.device) -> torch.Tensor:
+    """`(B,)`, boolean: clips whose text is dropped, for classifier-free guidance."""
+    return torch.rand(num_clips, device=device) < options.text_drop_probability
+
+
 def predict_bits(
     transformer: VideoARTransformer3DModel,
     scheduler: VideoARScheduler,
@@ -207,6 +214,7 @@ def predict_bits(
     text_mask: torch.Tensor,
     options: TransformerStepOptions,
     frame_conditions: dict[str, torch.Tensor] | None = None,
+    text_drop_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Bit logits `(R * B, T * L, d)` of whole clips at once (teacher forcing), each under `R` texts: all clips under their first texts,
@@ -221,6 +229,7 @@ def predict_bits(
         options ([`TransformerStepOptions`]): The mask, and the share of dropped texts.
         frame_conditions (`dict[str, torch.Tensor]`, *optional*):
             By name, the condition `(B, T, c)` of every latent frame. Where a text is dropped they are dropped with it.
+        text_drop_mask (`torch.Tensor` of shape `(B,)`, *optional*): `True` where all texts of a clip are dropped; drawn if not given.
 
     Raises:
         `ValueError`: A condition is not that of as many latent frames.
@@ -235,7 +244,8 @@ def predict_bits(
             )
     scale_schedule = scheduler.get_scale_schedule(*latent_size)
     layout = sequence_layout(scale_schedule, num_frames, text_mask.shape[1], text_mask.device)
-    text_drop_mask = torch.rand(num_clips, device=text_mask.device) < options.text_drop_probability
+    if text_drop_mask is None:
+        text_drop_mask = draw_dropped_texts(num_clips, options, text_mask.device)
     text_drop_mask = text_drop_mask.repeat(num_texts)
     # A dropped text is as long as the text that it stands for: for all texts of a clip, the first.
     text_mask = torch.where(text_drop_mask[:, None], text_mask[:num_clips].repeat(num_texts, 1), text_mask)
@@ -365,12 +375,12 @@ def bit_metrics(logits: torch.Tensor, bits: torch.Tensor, scale_schedule: ScaleS
 
 
 @torch.no_grad()
-def caption_metrics(margins: torch.Tensor) -> dict[str, float]:
+def caption_metrics(margins: torch.Tensor, has_two_texts: torch.Tensor) -> dict[str, float]:
     """
-    Of the margins `(B,)` of [`caption_contrast`]: their mean in nats, and the share of clips whose own caption is likelier. A clip
-    whose two texts are one, both dropped or alike, has a margin of 0 and does not count; nothing is known of a batch of such.
+    Of the margins `(B,)` of [`caption_contrast`]: their mean in nats, and the share of clips whose own caption is likelier. Clips
+    whose two texts are one, both dropped or alike, do not count; nothing is known of a batch of such.
     """
-    margins = margins[margins.abs() > 1e-2]  # the sum of thousands of logits, which round
+    margins = margins[has_two_texts]
     if len(margins) == 0:
         return {}
     return {"caption_margin": margins.mean().item(), "right_caption_likelier": (margins > 0).float().mean().item()}
@@ -420,13 +430,20 @@ def transformer_step(
     if compares_captions:  # with the caption of the next clip
         text_states = torch.cat([text_states, text_states.roll(-1, dims=0)])
         text_mask = torch.cat([text_mask, text_mask.roll(-1, dims=0)])
-    logits = predict_bits(transformer, scheduler, maps, text_states, text_mask, options, batch.get("frame_conditions"))
+    text_drop_mask = draw_dropped_texts(len(maps.latents), options, text_mask.device)
+    frame_conditions = batch.get("frame_conditions")
+    logits = predict_bits(
+        transformer, scheduler, maps, text_states, text_mask, options, frame_conditions, text_drop_mask
+    )
     target_bits = flatten_bits(maps.bits)  # (B, T * L, d)
     logits, *other_logits = logits.split(len(target_bits))
     scale_schedule = scheduler.get_scale_schedule(*maps.latents.shape[-2:])
     loss = bit_cross_entropy(logits, target_bits, scale_schedule, options.scale_weighting)
-    margins = None
+    margins = has_two_texts = None
     if compares_captions:
         contrast, margins = caption_contrast(logits, *other_logits, target_bits)
         loss = loss + options.caption_contrast * contrast
-    return TransformerStepOutput(loss, logits, target_bits, scale_schedule, margins)
+        captions = batch["captions"]
+        differ = [own != other for own, other in zip(captions, [*captions[1:], captions[0]])]
+        has_two_texts = torch.tensor(differ, device=text_drop_mask.device) & ~text_drop_mask
+    return TransformerStepOutput(loss, logits, target_bits, scale_schedule, margins, has_two_texts)
