@@ -31,7 +31,7 @@ from videoar_pipelines.pipelines.many_samples import (
     sample_many,
     start_sampling,
 )
-from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
+from videoar_pipelines.utils.command_line import CommandLineParser, is_given, run_command_line
 
 
 def parse_args(arguments=None):
@@ -63,10 +63,6 @@ def parse_args(arguments=None):
     args = parser.parse_args(arguments)
     check_args(args)
     return args
-
-
-def is_given(value):
-    return value is not None and value is not False
 
 
 def check_args(args):

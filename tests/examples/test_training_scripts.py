@@ -194,7 +194,9 @@ def test_every_script_trains_on_files(script, data, pipeline_folder, tmp_path, r
 
 def test_the_tokenizer_trains_on_a_bare_list_of_files(pipeline_folder, manifest, tmp_path, caplog):
     caplog.set_level("INFO")
-    for name in TINY_VIDEOS:  # by their names, since an absolute path would have another hash in every run of the tests
+    for (
+        name
+    ) in TINY_VIDEOS:  # by their names, since an absolute path would have another hash in every run of the tests
         (tmp_path / name).symlink_to(manifest.parent / name)
     (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps({"file": name}) for name in TINY_VIDEOS))
     flags = ["--pretrained_vae", pipeline_folder / "vae", "--data", tmp_path, "--output_dir", tmp_path / "run"]

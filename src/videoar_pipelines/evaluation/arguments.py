@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from ..utils.command_line import is_given
 from ..utils.files import complete_or_absent
 from ..utils.provenance import code_version
 from .clips import ClipSet, open_clips
@@ -85,7 +86,7 @@ def refuse_flags(args: argparse.Namespace, names: Sequence[str], reason: str) ->
         `ValueError`: One of these flags is given.
     """
     for name in names:
-        if getattr(args, name) is not None and getattr(args, name) is not False:
+        if is_given(getattr(args, name)):
             raise ValueError(f"`--{name}` has no effect, since {reason}: leave it out.")
 
 

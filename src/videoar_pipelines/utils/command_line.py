@@ -167,6 +167,11 @@ def _name(action: argparse.Action) -> str:
     return action.option_strings[0] if action.option_strings else action.metavar or action.dest
 
 
+def is_given(value: Any) -> bool:
+    """Whether a flag without a default was given: 0 counts, a switch that is off does not."""
+    return value is not None and value is not False
+
+
 # 3. What the user names
 
 
