@@ -25,7 +25,7 @@ from videoar_pipelines.evaluation.vbench import (
 )
 from videoar_pipelines.evaluation.vbench_prompts import NUM_SAMPLES
 from videoar_pipelines.utils.command_line import CommandLineParser, run_command_line
-from videoar_pipelines.utils.files import complete_or_absent
+from videoar_pipelines.utils.files import complete_or_absent, read_json_lines
 
 
 PER_VIDEO = ("file", "prompt", "seed", "vbench_prompt", "number", "dimensions")
@@ -54,11 +54,11 @@ def parse_args(arguments=None):
 
 def read_settings(path: Path) -> dict:
     """What all samples have in common."""
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
-    if not lines:
+    records = read_json_lines(path)
+    if not records:
         raise ValueError(f"`--samples` {str(path)!r} is empty.")
-    settings = {key: value for key, value in json.loads(lines[0]).items() if key not in PER_VIDEO}
-    return settings | {"num_videos": len(lines)}
+    settings = {key: value for key, value in records[0].items() if key not in PER_VIDEO}
+    return settings | {"num_videos": len(records)}
 
 
 def make_report(

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from ..data.clips import UnreadableClipError, room_for_clip
 from ..data.manifest import MANIFEST_SUFFIXES, parent_of, read_column, read_manifest
 from ..data.ucf101 import UCF101_LISTS_FOLDER, read_ucf101
+from ..utils.files import read_json_lines
 from ..utils.video_io import CENTRE, VideoReader, VideoWriter
 from .protocols import ClipProtocol
 
@@ -306,8 +307,7 @@ def list_files(
     if path.is_file():
         return [str(path)], [str(path)]
     if (path / RECORDS_NAME).is_file():
-        lines = (path / RECORDS_NAME).read_text(encoding="utf-8").split("\n")
-        files = [str(path / json.loads(line)["file"]) for line in lines if line.strip()]
+        files = [str(path / record["file"]) for record in read_json_lines(path / RECORDS_NAME)]
         absent = [file for file in files if not os.path.exists(file)]
         if absent:
             raise ValueError(f"{str(path)!r} lacks {len(absent)} of {len(files)} samples: run `sample.py` to its end.")
@@ -432,7 +432,7 @@ def describe_dump(path: str | Path) -> dict[str, Any]:
     file = Path(path) / RECORDS_NAME
     if not file.is_file():
         return {}
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+    lines = read_json_lines(file)
     summary = {}
     for key in {key: None for line in lines for key in line}:
         values = [line.get(key) for line in lines]

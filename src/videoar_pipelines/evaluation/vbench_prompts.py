@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..utils.files import read_json_lines
 from .vbench import DIMENSION_NAMES
 
 
@@ -143,9 +144,7 @@ def _read_json(file: Path) -> Entries:
 
 
 def _read_jsonl(file: Path) -> Entries:
-    return _parse_rows(
-        [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()], file
-    )
+    return _parse_rows(read_json_lines(file), file)
 
 
 def _read_parquet(file: Path) -> Entries:

@@ -311,6 +311,15 @@ def check_attention_kwargs(attention_kwargs: Any) -> None:
         raise ValueError(f"`attention_kwargs['scale']` has to be a finite number, got {scale!r}.")
 
 
+def check_output_type(output_type: Any) -> None:
+    """
+    Raises:
+        `ValueError`: `output_type` is none that there is.
+    """
+    if not isinstance(output_type, str) or output_type not in OUTPUT_TYPES:
+        raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {output_type!r}.")
+
+
 def check_callback(callback: Any, tensor_inputs: Any, known: Sequence[str] = CALLBACK_TENSORS) -> None:
     """
     Raises:

@@ -32,7 +32,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..utils.command_line import loading
-from ..utils.files import complete_or_absent
+from ..utils.files import complete_or_absent, read_json_lines
 from ..utils.provenance import code_version, fingerprint_of_pipeline
 from ..utils.video_io import Frames, VideoWriter, frames_to_uint8
 from .pipeline_videoar import VideoARPipeline
@@ -190,8 +190,7 @@ class SampleFolder:
         records = json.loads(json.dumps(records))  # tuples become lists, as in the file
         present = []
         if path.exists() and any((self.folder / "videos").iterdir()):
-            # Not `splitlines`: a prompt may hold U+2028, which ends a line for it and not for JSON.
-            present = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+            present = read_json_lines(path)
         for number, (old, new) in enumerate(zip(present, records), start=1):
             differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if differing:

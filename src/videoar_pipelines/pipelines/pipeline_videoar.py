@@ -29,7 +29,6 @@ from ..models.transformer_videoar import VideoARTransformer3DModel
 from ..schedulers.scheduling_videoar import SamplingStep, VideoARScheduler
 from .call_arguments import (
     CALLBACK_TENSORS,
-    OUTPUT_TYPES,
     CallArguments,
     TextArguments,
     check_attention_kwargs,
@@ -41,6 +40,7 @@ from .call_arguments import (
     check_lengths,
     check_multiple,
     check_noise,
+    check_output_type,
     check_padding,
     check_text,
     describe_arguments,
@@ -279,8 +279,7 @@ class VideoARPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoaderMi
         check_multiple("width", arguments.width, spatial_ratio)
         check_integer("num_videos_per_prompt", arguments.num_videos_per_prompt, least=1)
         check_lengths(arguments, temporal_ratio)
-        if not isinstance(arguments.output_type, str) or arguments.output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {arguments.output_type!r}.")
+        check_output_type(arguments.output_type)
         self._check_tokenizer_use(arguments)
         check_callback(arguments.callback_on_step_end, arguments.callback_on_step_end_tensor_inputs)
         check_attention_kwargs(arguments.attention_kwargs)

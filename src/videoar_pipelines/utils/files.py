@@ -3,12 +3,14 @@
 """Files and folders that appear when they are complete. No reader meets half of one, and a killed run leaves nothing under its name."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def _is_running(process: int) -> bool:
@@ -27,6 +29,11 @@ def remove_path(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """What the lines of a file hold, empty ones left out. Text in them may hold U+2028, which ends a line for `splitlines` and not here."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def _remove_leftovers(path: Path, host: str) -> None:

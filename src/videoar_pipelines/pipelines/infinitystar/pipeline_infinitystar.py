@@ -41,7 +41,6 @@ from ...models.transformer_infinitystar import InfinityStarTransformer3DModel
 from ...schedulers.scheduling_infinitystar import InfinityStarScheduler
 from ..call_arguments import (
     FOREIGN_ARGUMENTS,
-    OUTPUT_TYPES,
     TextArguments,
     check_attention_kwargs,
     check_callback,
@@ -49,6 +48,7 @@ from ..call_arguments import (
     check_generator,
     check_integer,
     check_num_frames,
+    check_output_type,
     check_padding,
     check_text,
     describe_arguments,
@@ -385,12 +385,6 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
         if max_sequence_length is not None:
             check_integer("max_sequence_length", max_sequence_length, 1, config.max_text_length)
 
-    def _check_rest(self, generator, num_videos, output_type, attention_kwargs) -> None:
-        check_generator(generator, num_videos, self.transformer.tensor_parallel_degree)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` has to be 'np', 'pt', 'pil' or 'latent', got {output_type!r}.")
-        check_attention_kwargs(attention_kwargs)
-
     # 3. Whole videos
 
     @property
@@ -473,7 +467,9 @@ class InfinityStarPipeline(HubPipelineMixin, DiffusionPipeline, CogVideoXLoraLoa
             )
         check_integer("num_videos_per_prompt", num_videos_per_prompt, least=1)
         num_videos = num_prompts * num_videos_per_prompt
-        self._check_rest(generator, num_videos, output_type, attention_kwargs)
+        check_generator(generator, num_videos, self.transformer.tensor_parallel_degree)
+        check_output_type(output_type)
+        check_attention_kwargs(attention_kwargs)
         check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         if num_frames is None:
             clip = self.scheduler.config.latents_per_clip * self.vae_scale_factor_temporal
